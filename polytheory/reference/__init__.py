@@ -1,0 +1,1 @@
+"""The methods exactly as their theorems state them: NumPy, float64, clear before fast."""

@@ -1,0 +1,1 @@
+"""The same methods in torch: many replicas at once, deep networks, GPUs."""
