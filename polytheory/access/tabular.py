@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, ClassVar
 
 import numpy as np
@@ -60,6 +61,12 @@ class TabularAccess:
         """The model itself (MODEL)."""
         self.ask(Grant.MODEL)
         return self._model
+
+    def fresh(self) -> TabularAccess:
+        """The same access with its meter at zero and nothing visited yet."""
+        other = copy.copy(self)
+        other.meter, other._visited = Meter(), self._model.mu > 0
+        return other
 
     def replicate(self, n: int, *, device: str = "cpu") -> Any:
         """n independent copies as one batched torch access, with a meter of n counters."""

@@ -1,0 +1,1 @@
+"""Theorems as executable claims that both rooms must satisfy, and mutants that must fail them."""
