@@ -9,7 +9,7 @@ import numpy as np
 
 from polytheory._typing import Float, Int
 from polytheory.access._grants import Grant, Key, Meter, Requests, Spec, check_grants
-from polytheory.errors import AccessError, SettingError
+from polytheory.errors import AccessError, SettingError, require
 from polytheory.models._check import check_distributions
 from polytheory.models.tabular import TabularMDP
 from polytheory.policies import Policy
@@ -70,6 +70,7 @@ class TabularAccess:
 
     def replicate(self, n: int, *, device: str = "cpu") -> Any:
         """n independent copies as one batched torch access, with a meter of n counters."""
+        require("torch", "scaled")
         from polytheory.access.batched import BatchedAccess
 
         return BatchedAccess(self, n, device=device)

@@ -1,0 +1,42 @@
+# Two commands: `make demo` (install, run the main job) and `make test` (install, run the whole default suite).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Without an NVIDIA driver, torch is held at a version that has a CPU build and no CUDA packages where one is on hand.
+CONSTRAINT := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo "-c constraints/cpu.txt")
+
+.PHONY: demo test lint types layers format bench clean
+
+$(BIN)/.installed: pyproject.toml constraints/cpu.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "polytheory needs Python >= 3.11; $(PYTHON) is older. Try: make PYTHON=python3.11"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(CONSTRAINT) -e '.[dev]'
+	@touch $@
+
+demo: $(BIN)/.installed
+	$(BIN)/polytheory verify --report reports/verify.html
+
+test: $(BIN)/.installed
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(BIN)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(BIN)/.installed
+	$(BIN)/pyright
+
+layers: $(BIN)/.installed
+	$(BIN)/lint-imports
+
+format: $(BIN)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(BIN)/.installed
+	$(BIN)/python -m pip install --quiet $(CONSTRAINT) -e '.[bench]'
+	$(BIN)/python -m benchmarks.planning
+	$(BIN)/python -m benchmarks.policy_gradient
+
+clean:
+	rm -rf $(VENV) reports runs .pytest_cache .ruff_cache .hypothesis
