@@ -1,0 +1,238 @@
+"""Checkpoints: a folder per step, written aside and published by one atomic rename of the ``latest`` pointer.
+
+::
+
+    DIR/latest                       name of the newest complete checkpoint
+    DIR/step-000000000300/           manifest.json, state.json, arrays.npz, tensors.safetensors (torch tensors only)
+    DIR/history.jsonl                rows, append-only; the manifest keeps how far they belong to the checkpoint
+
+Files name no code and hold no pickles. Every file's sha256 stands in the manifest, the manifest's own inside it, so
+that a damaged folder is an error and never a wrong state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import zipfile
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polytheory import __version__
+from polytheory._trees import Packed, pack, tensor_bytes
+from polytheory.errors import CheckpointError, SettingError, require
+
+FORMAT = 1
+KEEP = 2
+LATEST, MANIFEST, STATE, ARRAYS, TENSORS = "latest", "manifest.json", "state.json", "arrays.npz", "tensors.safetensors"
+_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True)
+class Every:
+    """How often to save: after ``steps`` steps or ``seconds`` seconds."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def parse(cls, text: str | int) -> Every:
+        """Read "30s", "5m", "2h", "100 steps" or 100 (steps). Raises `SettingError` on anything else."""
+        given = f"{text} steps" if _is_int(text) else str(text)
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|steps?)\s*", given)
+        if match:
+            number, unit = match.groups()
+            if unit in _UNITS:
+                return cls(seconds=float(number) * _UNITS[unit])
+            if number.isdigit() and int(number) > 0:
+                return cls(steps=int(number))
+        raise SettingError(f"every = {text!r}; use a time such as '30s', '5m', '2h', or steps such as '100 steps'")
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """One complete checkpoint as read back: the manifest, and the packed ``{"state", "access"}`` tree."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    packed: Packed
+
+    def check_identity(self, identity: dict[str, Any]) -> None:
+        """Raise `CheckpointError` naming the first thing in which the checkpoint's run differs from this one."""
+        saved = self.manifest["identity"]
+        for what, now in identity.items():
+            before = saved.get(what)
+            if before == now:
+                continue
+            if isinstance(now, dict) and isinstance(before, dict):
+                key = next(k for k in {**before, **now} if before.get(k) != now.get(k))
+                what, before, now = f"{what} {key}", before.get(key), now.get(key)
+            raise CheckpointError(
+                f"the checkpoint in {self.folder} belongs to another run: its {what} is {before}, this run's is {now}; "
+                "use another folder, or the setting of then"
+            )
+
+
+def describe(x: Any) -> dict[str, str]:
+    """The fields of a dataclass as short texts that are equal exactly when the settings are: what identifies a run."""
+    named = {f.name: getattr(x, f.name) for f in fields(x)} if is_dataclass(x) else dict(vars(x))
+    return {name: _text(value) for name, value in named.items()}
+
+
+def save(root: Path, step: int, tree: Any, manifest: dict[str, Any], known: dict[str, type]) -> Path:
+    """Write a checkpoint and publish it; older ones beyond the last two are removed.
+
+    Args:
+        root: checkpoint folder; made when absent.
+        step: steps completed.
+        tree: ``{"state": ..., "access": ...}``.
+        manifest: JSON-able facts about the run.
+        known: `polytheory._trees.layout` of the freshly made tree.
+
+    Raises `CheckpointError` when the tree is not plain data or the disk refuses.
+    """
+    packed = pack(tree, known=known, name="")
+    name = f"step-{step:012d}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for left in root.glob("tmp-*"):
+            shutil.rmtree(left)
+        temp = root / f"tmp-{name}"
+        temp.mkdir()
+        (temp / STATE).write_bytes(json.dumps(packed.tree, allow_nan=False).encode())
+        if packed.arrays:
+            named: dict[str, Any] = {**packed.arrays}
+            with (temp / ARRAYS).open("wb") as file:
+                np.savez(file, **named)  # pack refuses object arrays: no pickles
+        if packed.tensors:
+            save_file = require("safetensors.torch", "scaled").save_file
+            save_file({k: x.cpu() for k, x in packed.tensors.items()}, temp / TENSORS)
+        digests = {path.name: _digest(path) for path in sorted(temp.iterdir())}
+        body = {"format": FORMAT, "polytheory": __version__, "step": step, **manifest, "files": digests}
+        signed = {"body": body, "sha256": _body_digest(body)}
+        (temp / MANIFEST).write_bytes(json.dumps(signed, allow_nan=False).encode())
+        for path in (*temp.iterdir(), temp):
+            _fsync(path)
+        if (root / name).exists():  # left by a run that was killed before it published
+            shutil.rmtree(root / name)
+        os.rename(temp, root / name)
+        publish(root, name)
+        for old in sorted(p for p in root.glob("step-*") if p.name < name)[: -(KEEP - 1)]:
+            shutil.rmtree(old)
+    except OSError as error:
+        raise CheckpointError(f"cannot write a checkpoint to {root}: {error.strerror or error}") from error
+    return root / name
+
+
+def publish(root: Path, name: str) -> None:
+    """Point ``latest`` at the checkpoint of that name, atomically."""
+    temp = root / f"{LATEST}.tmp"
+    temp.write_bytes(name.encode())
+    _fsync(temp)
+    os.replace(temp, root / LATEST)
+    _fsync(root)
+
+
+def holds_checkpoint(root: Path) -> bool:
+    """True when the folder has a published checkpoint (or is one)."""
+    return (root / LATEST).exists() or (root / MANIFEST).exists()
+
+
+def load(path: Path) -> Checkpoint:
+    """Read the latest checkpoint of a folder, or the one that the folder itself is.
+
+    Raises `CheckpointError` when there is none, or any file is missing or damaged.
+    """
+    if not holds_checkpoint(path):
+        raise CheckpointError(f"{path} holds no checkpoint; leave out resume to start from the beginning")
+    folder = path if (path / MANIFEST).exists() else path / _read(path / LATEST).decode(errors="replace").strip()
+    try:
+        outer = json.loads(_read(folder / MANIFEST))
+        body = outer["body"]
+        if outer["sha256"] != _body_digest(body):
+            raise _damaged(folder, MANIFEST)
+        if body["format"] != FORMAT:
+            raise CheckpointError(f"{folder} has format {body['format']}; this version reads format {FORMAT}")
+        for name, digest in body["files"].items():
+            if not (folder / name).exists() or _digest(folder / name) != digest:
+                raise _damaged(folder, name)
+        return Checkpoint(folder, body, Packed(json.loads(_read(folder / STATE)), *_read_arrays(folder, body["files"])))
+    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise _damaged(folder, MANIFEST) from error
+
+
+def _read_arrays(folder: Path, files: dict[str, str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    arrays: dict[str, np.ndarray] = {}
+    if ARRAYS in files:
+        with np.load(folder / ARRAYS, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+    tensors = require("safetensors.torch", "scaled").load_file(folder / TENSORS) if TENSORS in files else {}
+    return arrays, tensors
+
+
+def _damaged(folder: Path, name: str) -> CheckpointError:
+    others = sorted(p for p in folder.parent.glob("step-*") if p != folder)
+    way_out = f"resume from {others[-1]}" if others else "remove the folder to start again"
+    return CheckpointError(f"the checkpoint {folder} is damaged ({name} is not what was saved); {way_out}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _fsync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _body_digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _is_int(x: object) -> bool:
+    return isinstance(x, int | np.integer) and not isinstance(x, bool)
+
+
+def _text(x: Any) -> str:
+    """Short text of a setting; arrays and nested data by their digest, code by its name."""
+    x = x.item() if isinstance(x, np.generic) else x
+    if x is None or isinstance(x, bool | int | float | str | Enum):
+        return repr(x)
+    if callable(x) and hasattr(x, "__qualname__"):
+        return f"{x.__module__}.{x.__qualname__}"
+    kind = type(x).__qualname__
+    if is_dataclass(x):
+        return f"{kind}({', '.join(f'{k}={v}' for k, v in describe(x).items())})"
+    if isinstance(x, list | tuple | set | frozenset):
+        parts = [_text(item) for item in x]
+        return f"{kind}({', '.join(sorted(parts) if isinstance(x, set | frozenset) else parts)})"
+    if isinstance(x, dict):
+        return f"{kind}({', '.join(f'{k!r}: {_text(v)}' for k, v in x.items())})"
+    try:
+        packed = pack(x, name="setting")
+    except CheckpointError:  # an object with no data to look at: its class must do
+        return f"{type(x).__module__}.{kind}"
+    digest = hashlib.sha256(json.dumps(packed.tree).encode())
+    for array in packed.arrays.values():
+        digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+    for tensor in packed.tensors.values():
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode() + tensor_bytes(tensor))
+    return f"{kind} with sha256 {digest.hexdigest()[:16]}"
