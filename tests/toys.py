@@ -166,7 +166,7 @@ class TorchLearner:
 def main(name: str, folder: str, steps: str, every: str) -> None:
     from polytheory.run import run
 
-    algorithm = {"learner": Learner(), "slow": Learner(pause=0.2)}[name]
+    algorithm = {"learner": Learner(), "slow": Learner(pause=0.2), "stuck": Learner(pause=60.0)}[name]
     access = KnownModel(chain()) if isinstance(algorithm, Countdown) else Online(chain())
     print("ready", flush=True)
     end = run(algorithm, access, steps=int(steps), seed=3, checkpoint=folder, every=every)
