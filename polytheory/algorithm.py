@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -16,6 +16,7 @@ Info = Mapping[str, Any]
 """What one step reports: names to numbers, or arrays [n] over replicas. Goes into the history."""
 
 
+@runtime_checkable
 class Algorithm(Protocol[State]):
     """A frozen dataclass whose fields are the hyper-parameters; run state lives in what ``init`` returns.
 

@@ -81,7 +81,7 @@ class History:
 
     def _parts(self, name: str, value: Any) -> list[tuple[str, np.ndarray]]:
         try:
-            x = np.array(value.detach().cpu() if hasattr(value, "detach") else value, dtype=np.float64)
+            x = np.array(value.detach().cpu().double().numpy() if hasattr(value, "detach") else value, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise SettingError(f"info[{name!r}] is {value!r:.60}; report numbers or arrays of numbers") from error
         if x.size == 1:
