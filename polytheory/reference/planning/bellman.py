@@ -15,7 +15,9 @@ from polytheory._typing import Array, Float, Int
 UNIT = 2.0**-53  # unit roundoff of float64
 
 
-def q_values(P: Array, r: Float[np.ndarray, "..."], v: Float[np.ndarray, " S"], *, gamma: float) -> Float[np.ndarray, "..."]:
+def q_values(
+    P: Array, r: Float[np.ndarray, "*SA"], v: Float[np.ndarray, " S"], *, gamma: float
+) -> Float[np.ndarray, "*SA"]:
     """State-action values ``r + gamma * P v``.
 
     Args:
@@ -29,13 +31,13 @@ def q_values(P: Array, r: Float[np.ndarray, "..."], v: Float[np.ndarray, " S"], 
     return r + gamma * np.reshape(P @ v, r.shape)
 
 
-def greedy_actions(q: Float[np.ndarray, "S A"]) -> Int[np.ndarray, " S"]:
-    """The first maximising action of every state."""
+def greedy_actions(q: Float[np.ndarray, "*H S A"]) -> Int[np.ndarray, "*H S"]:
+    """The first maximising action of every state (and stage)."""
     return np.argmax(q, axis=-1)
 
 
 def greedy_backup(
-    P: Array, r: Float[np.ndarray, "S A"], v: Float[np.ndarray, " S"], *, gamma: float
+    P: Array, r: Float[np.ndarray, "*SA"], v: Float[np.ndarray, " S"], *, gamma: float
 ) -> Float[np.ndarray, " S"]:
     """Apply the optimal Bellman operator once: ``(T v)(s) = max_a r(s, a) + gamma * sum_y P(y | s, a) v(y)``.
 
@@ -52,7 +54,9 @@ def policy_backup(
     return np.sum(pi * q_values(P, r, v, gamma=gamma), axis=-1)
 
 
-def restrict(P: Array, r: Float[np.ndarray, "S A"], actions: Int[np.ndarray, " S"]) -> tuple[Array, Float[np.ndarray, " S"]]:
+def restrict(
+    P: Array, r: Float[np.ndarray, "S A"], actions: Int[np.ndarray, " S"]
+) -> tuple[Array, Float[np.ndarray, " S"]]:
     """Transitions ``[S, S]`` (CSR when ``P`` is) and rewards ``[S]`` of the deterministic policy ``actions``."""
     states = np.arange(actions.size)
     P_pi = P[states, actions] if isinstance(P, np.ndarray) else P[states * r.shape[1] + actions]
@@ -60,7 +64,7 @@ def restrict(P: Array, r: Float[np.ndarray, "S A"], actions: Int[np.ndarray, " S
 
 
 def bellman_residual(
-    P: Array, r: Float[np.ndarray, "S A"], v: Float[np.ndarray, " S"], *, gamma: float
+    P: Array, r: Float[np.ndarray, "*SA"], v: Float[np.ndarray, " S"], *, gamma: float
 ) -> Float[np.ndarray, " S"]:
     """``T v - v``, zero exactly at the optimal value."""
     return greedy_backup(P, r, v, gamma=gamma) - v
