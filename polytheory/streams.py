@@ -70,7 +70,7 @@ def row_ids(
 
 
 def uniforms(
-    seed: int, purpose: str, step: int, row_id: Int[Array, " n"], size: int
+    seed: int, purpose: str, step: int, row_id: Int[Array, " n"], size: int, *, first: int = 0
 ) -> Float[Array, "n {size}"]:
     """Draw ``size`` uniforms in [0, 1) for each row, as float64, in the array type of ``row_id`` (NumPy or torch).
 
@@ -80,15 +80,16 @@ def uniforms(
         step: iteration of the algorithm, >= 0.
         row_id: int64 identity of each row (see `row_ids`), shape [n].
         size: how many numbers a row gets. Asking for more later leaves the first ones unchanged.
+        first: index of the first number, so that long rows can be drawn in blocks.
     """
     base = _signed(subseed(seed, purpose, step))
     if isinstance(row_id, np.ndarray):
-        column = np.arange(size, dtype=np.int64)
+        column = np.arange(first, first + size, dtype=np.int64)
         scale = np.array([2.0**-53])
     else:
         import torch
 
-        column = torch.arange(size, dtype=torch.int64, device=row_id.device)
+        column = torch.arange(first, first + size, dtype=torch.int64, device=row_id.device)
         # one-element float64 tensor: `int64 * python float` would be float32 in torch
         scale = torch.tensor([2.0**-53], dtype=torch.float64, device=row_id.device)
     # two rounds, so that (row, column) pairs do not collide along diagonals

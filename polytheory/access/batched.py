@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from polytheory.access._grants import Grant, Key, Meter, Requests
@@ -15,6 +16,8 @@ from polytheory.access.tabular import DRAWS_PER_STEP, TabularAccess
 from polytheory.errors import SettingError
 from polytheory.streams import uniforms
 from polytheory.trajectories import Trajectories
+
+BLOCK = 16  # steps between two looks at which rows still run
 
 
 class BatchedAccess:
@@ -32,7 +35,9 @@ class BatchedAccess:
         K = table.cdf.shape[-1]
         self._S, self._A = S, A
         self._cdf = self._put(table.cdf.reshape(-1, K))
-        self._next = self._put(table.next_state.reshape(-1, K))
+        # a row that has ended stays where it is, exactly (the model promises that only up to rounding)
+        ends = model.terminal[:, None, None]
+        self._next = self._put(np.where(ends, np.arange(S)[:, None, None], table.next_state).reshape(-1, K))
         self._reward = self._put(table.reward.reshape(-1, K))
         self._terminal = self._put(model.terminal)
         self._mu = self._put(model.mu)
@@ -50,63 +55,105 @@ class BatchedAccess:
         return self.base.model
 
     def rollouts(self, policy: Any, requests: Requests, key: Key) -> Trajectories:
-        """Sample one episode per request; see `TabularAccess.rollouts`. Tensors [n * batch, t] on the device."""
+        """Sample one episode per request; see `TabularAccess.rollouts`. Tensors [n * batch, t] on the device.
+
+        A policy with ``action_table() -> [R, S, A]`` is sampled from that table, without a call per step; others are
+        asked for ``probs`` step by step. The draws are the same.
+        """
         self.base.ask(Grant.EPISODE)
         row_id = torch.as_tensor(requests.row_id, device=self.device)
         n, t_max = row_id.numel(), self.base._steps(requests)
         if n % self.replicas:
             raise SettingError(f"{n} rows cannot be shared by {self.replicas} replicas; ask for a multiple")
-        u = uniforms(*key, row_id, 1 + DRAWS_PER_STEP * t_max)
         if requests.start is None:
-            s = inverse_cdf(self._mu.expand(n, -1), u[:, 0])
+            s = inverse_cdf(self._mu.expand(n, -1), uniforms(*key, row_id, 1)[:, 0])
         else:
             self.base.ask(Grant.LOCAL_RESET)
             s = torch.as_tensor(requests.start, device=self.device)
             self.meter.add("resets", n // self.replicas)
-        alive = ~self._terminal[s]
-        memory, rows = policy.start(n), torch.arange(n, device=self.device)
-        columns: dict[str, list[torch.Tensor]] = {k: [] for k in ("states", "actions", "rewards", "log_probs", "mask")}
-        for t in range(t_max):
+        table = getattr(policy, "action_table", None)
+        tape = _Tape(n, t_max, self.device)
+        if table is None:
+            s = self._follow(policy, s, row_id, key, tape)
+        else:
+            s = self._follow_table(table(), s, row_id, key, tape)
+        self.meter.add("episodes", n // self.replicas)
+        self.meter.add("transitions", tape.mask.sum(0).view(self.replicas, -1).sum(-1).cpu().numpy())
+        finished = self._terminal[s] | (t_max == self.spec.horizon)
+        return tape.trajectories(s, finished, requests.group)
+
+    def _follow(self, policy: Any, s: torch.Tensor, row_id: torch.Tensor, key: Key, tape: _Tape) -> torch.Tensor:
+        """Any policy, with or without memory: one call per step for all rows."""
+        memory, rows = policy.start(len(s)), torch.arange(len(s), device=self.device)
+        u = self._draws(row_id, key, 0, tape.steps)
+        for t in range(tape.steps):
+            alive = ~self._terminal[s]
             # asking whether anyone is alive costs a synchronisation: only where episodes can end early
             if self._any_terminal and not bool(alive.any()):
                 break
             probs = policy.probs(memory, t, s)
-            draw = u[:, 1 + DRAWS_PER_STEP * t :]
-            a = inverse_cdf(probs, draw[:, 0])
-            r, s2 = self._transition(t, s, a, draw[:, 1], draw[:, 2])
+            a = inverse_cdf(probs, u[t, 0])
+            transition = self._transition(self._cell(s, a, t), u[t, 1])
+            r, s2 = self._rewards(transition, s * self._A + a, u[t, 2]), self._next.view(-1)[transition]
             memory = policy.update(memory, t, s, a, r, s2)
-            log_p = torch.log(probs[rows, a])
-            for name, x in zip(columns, (s, a, r, log_p, alive), strict=True):
-                columns[name].append(x)
-            s = torch.where(alive, s2, s)
-            alive = alive & ~self._terminal[s]
-        c = {name: self._stack(xs, n, t_max, name) for name, xs in columns.items()}
-        mask = c["mask"]
-        taken = mask.reshape(self.replicas, -1).sum(-1)
-        self.meter.add("episodes", n // self.replicas)
-        self.meter.add("transitions", taken.cpu().numpy())
-        keep = {name: torch.where(mask, x, torch.zeros_like(x)) for name, x in c.items() if name != "mask"}
-        finished = ~alive | (t_max == self.spec.horizon)
-        return Trajectories(
-            keep["states"], keep["actions"], keep["rewards"], mask, keep["log_probs"], s, finished, requests.group
-        )
+            tape.write(slice(t, t + 1), None, alive, s, a, r, torch.log(probs[rows, a]))
+            s = s2
+        return s
 
-    def _stack(self, xs: list[torch.Tensor], n: int, t_max: int, name: str) -> torch.Tensor:
-        dtype = {"mask": torch.bool, "rewards": torch.float64, "log_probs": torch.float64}.get(name, torch.int64)
-        out = torch.zeros(n, t_max, dtype=dtype, device=self.device)
-        if xs:
-            out[:, : len(xs)] = torch.stack(xs, dim=1)
-        return out
+    def _follow_table(
+        self, table: torch.Tensor, s: torch.Tensor, row_id: torch.Tensor, key: Key, tape: _Tape
+    ) -> torch.Tensor:
+        """Memoryless policies given as a table: draws in blocks of steps, only for rows that still run."""
+        cdf, log_table, A = _cumulative(table).view(-1, self._A), torch.log(table).view(-1), self._A
+        if len(s) % len(table):
+            raise SettingError(f"{len(s)} rows cannot be shared by {len(table)} policies; ask for a multiple")
+        offset = (torch.arange(len(s), device=self.device) // (len(s) // len(table))) * self._S
+        running, block = None, BLOCK if self._any_terminal else tape.steps
+        for first in range(0, tape.steps, block):
+            if self._any_terminal:
+                running = (~self._terminal[s]).nonzero()[:, 0]
+                if not len(running):
+                    break
+            own = slice(None) if running is None else running
+            steps = min(block, tape.steps - first)
+            u = self._draws(row_id[own], key, first, steps)
+            now, base = s[own], offset[own]
+            states, cells, transitions = [], [], []
+            for t in range(steps):
+                cell = base + now
+                a = (cdf.index_select(0, cell) <= u[t, 0][:, None]).sum(-1)
+                transition = self._transition(self._cell(now, a, first + t), u[t, 1])
+                states.append(now)
+                cells.append(cell.mul_(A).add_(a))
+                transitions.append(transition)
+                now = self._next.view(-1).take(transition)
+            x, c, k = torch.stack(states), torch.stack(cells), torch.stack(transitions)
+            a = c % A
+            r = self._rewards(k.view(-1), (x * A + a).view(-1), u[:, 2].reshape(-1)).view_as(u[:, 2])
+            tape.write(slice(first, first + steps), running, ~self._terminal[x], x, a, r, log_table.take(c))
+            s = now if running is None else s.index_copy(0, running, now)
+        return s
 
-    def _transition(self, h, s, a, u_state, u_reward):
+    def _draws(self, row_id: torch.Tensor, key: Key, first: int, steps: int) -> torch.Tensor:
+        """Uniforms [steps, DRAWS_PER_STEP, n] of the steps from ``first`` on; draw 0 of a row is its start state."""
+        u = uniforms(*key, row_id, DRAWS_PER_STEP * steps, first=1 + DRAWS_PER_STEP * first)
+        return u.t().contiguous().view(steps, DRAWS_PER_STEP, -1)
+
+    def _cell(self, s: torch.Tensor, a: torch.Tensor, h: int) -> torch.Tensor:
+        """Row of the successor table."""
         cell = s * self._A + a
-        index = cell + h * (self._S * self._A) if self._staged else cell
-        k = (self._cdf[index] <= u_state[:, None]).sum(-1)
-        flat = index * self._cdf.shape[-1] + k
-        r, s2 = self._reward.view(-1)[flat], self._next.view(-1)[flat]
-        if self._law is not None:
-            r = self._law_values[inverse_cdf(self._law_probs[cell], u_reward)]
-        return r, s2
+        return cell + h * (self._S * self._A) if self._staged else cell
+
+    def _transition(self, cell: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        """Flat index of the successor drawn by ``u``."""
+        k = (self._cdf.index_select(0, cell) <= u[:, None]).sum(-1)
+        return k.add_(cell, alpha=self._cdf.shape[-1])
+
+    def _rewards(self, transition: torch.Tensor, pair: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        """Rewards of transitions; ``pair`` = s * A + a and ``u`` matter only for random rewards."""
+        if self._law is None:
+            return self._reward.view(-1).take(transition)
+        return self._law_values[inverse_cdf(self._law_probs[pair], u)]
 
     def state_dict(self) -> dict[str, Any]:
         """The meter, for checkpoints."""
@@ -115,6 +162,41 @@ class BatchedAccess:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` saved."""
         self.meter.load_state_dict(state["meter"])
+
+
+class _Tape:
+    """Columns of trajectories while they are written, time first."""
+
+    def __init__(self, n: int, steps: int, device: torch.device):
+        self.n, self.steps = n, steps
+        self.mask = torch.zeros(steps, n, dtype=torch.bool, device=device)
+        self.states, self.actions = (torch.zeros(steps, n, dtype=torch.int64, device=device) for _ in range(2))
+        self.rewards, self.log_probs = (torch.zeros(steps, n, dtype=torch.float64, device=device) for _ in range(2))
+
+    def write(self, when: slice, rows: torch.Tensor | None, mask: torch.Tensor, s, a, r, log_p) -> None:
+        """Put steps ``when`` of ``rows`` (None: all), zeros where ``mask`` is False."""
+        self._put(self.mask, when, rows, mask)
+        for column, x in ((self.states, s), (self.actions, a), (self.rewards, r), (self.log_probs, log_p)):
+            self._put(column, when, rows, torch.where(mask, x, torch.zeros_like(x)))
+
+    def _put(self, column: torch.Tensor, when: slice, rows: torch.Tensor | None, x: torch.Tensor) -> None:
+        if rows is None:
+            column[when] = x
+        else:
+            column[when].index_copy_(1, rows, x)
+
+    def trajectories(self, final: torch.Tensor, finished: torch.Tensor, group: Any) -> Trajectories:
+        """Rows first, as everybody else reads them."""
+        columns = (x.t().contiguous() for x in (self.states, self.actions, self.rewards, self.mask, self.log_probs))
+        return Trajectories(*columns, final, finished, group)
+
+
+def _cumulative(probs: torch.Tensor) -> torch.Tensor:
+    """Cumulative probabilities whose last positive entry and all after it are infinite: counting entries <= u is then
+    the draw of `inverse_cdf`."""
+    last = probs.shape[-1] - 1 - torch.argmax((probs.flip(-1) > 0).to(torch.int8), dim=-1, keepdim=True)
+    past = torch.arange(probs.shape[-1], device=probs.device) >= last
+    return torch.cumsum(probs, dim=-1).masked_fill(past, torch.inf)
 
 
 def inverse_cdf(probs: torch.Tensor, u: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,7 @@ def rewards_to_go(
 def score_weights(
     traj: Trajectories, *, gamma: float, kind: str = "gpomdp", baseline: Float[torch.Tensor, "n t"] | None = None
 ) -> Float[torch.Tensor, "n t"]:
-    """What multiplies each score: ``Psi_t`` (gpomdp) or the whole return (reinforce), less ``gamma^t`` times the baseline.
+    """What multiplies each score: ``Psi_t`` (gpomdp) or the whole return (reinforce), less ``gamma^t`` baseline_t.
 
     ``baseline`` [n, t] holds b(s_t), which may depend on the state but not on the action. Raises `UnknownNameError` for
     a kind other than "gpomdp" and "reinforce".

@@ -62,7 +62,7 @@ class SoftmaxTable(Memoryless):
         """Probabilities of all actions in all states."""
         return torch.softmax(self.logits_of(self.theta), dim=-1)
 
-    def table(self) -> Float[torch.Tensor, "R S A"]:
+    def action_table(self) -> Float[torch.Tensor, "R S A"]:
         """Action probabilities as one table: a batched access then needs no call per step."""
         return self.pi
 

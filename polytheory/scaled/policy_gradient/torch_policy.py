@@ -18,13 +18,14 @@ class TorchPolicy(Memoryless):
     """Categorical policy whose logits come from ``module(observations)``.
 
     ``with_theta`` never touches the module: log-probabilities at other parameters are computed with
-    `torch.func.functional_call`. ``at`` does put parameters into the module, for samplers that only know the module, and
-    always restores them. The module must be deterministic (no dropout) and treat rows independently.
+    `torch.func.functional_call`. ``at`` does put parameters into the module, for samplers that only know the module,
+    and always restores them. The module must be deterministic (no dropout) and treat rows independently.
 
     Args:
         module: maps observations [m, *obs] to logits [m, A].
         theta: flat parameters [1, d] in the order of ``module.parameters()``; default: the module's own, as a copy.
-        forward_mode: False where a layer lacks a forward-mode rule; Hessian-vector products then take one more backward.
+        forward_mode: False where a layer lacks a forward-mode rule; Hessian-vector products then take two more
+            backward passes.
 
     Raises `PolicyError` when the module has no trainable parameter or ``theta`` does not fit.
     """
