@@ -187,8 +187,9 @@ class _Tape:
 
     def trajectories(self, final: torch.Tensor, finished: torch.Tensor, group: Any) -> Trajectories:
         """Rows first, as everybody else reads them."""
-        columns = (x.t().contiguous() for x in (self.states, self.actions, self.rewards, self.mask, self.log_probs))
-        return Trajectories(*columns, final, finished, group)
+        columns = (self.states, self.actions, self.rewards, self.mask, self.log_probs)
+        states, actions, rewards, mask, log_probs = (x.t().contiguous() for x in columns)
+        return Trajectories(states, actions, rewards, mask, log_probs, final, finished, group)
 
 
 def _cumulative(probs: torch.Tensor) -> torch.Tensor:
