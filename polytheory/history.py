@@ -29,69 +29,67 @@ class History:
 
     def __init__(self, replicas: int = 1):
         self.replicas = replicas
-        self._steps: dict[str, list[int]] = {}
-        self._values: dict[str, list[np.ndarray]] = {}
-        self._pending: list[str] = []
+        self._rows: list[tuple[int, dict[str, np.ndarray]]] = []
+        self._names: dict[str, None] = {}  # in order of appearance
 
     @property
     def names(self) -> tuple[str, ...]:
         """Everything that was ever logged."""
-        return tuple(self._values)
+        return tuple(self._names)
 
     def log(self, step: int, info: Info) -> None:
         """Append what a step reported. Raises `SettingError` on a value that is not a number."""
-        row = {}
+        row: dict[str, np.ndarray] = {}
         for name, value in info.items():
-            for part, x in self._parts(name, value):
-                row[part] = x
-                self._append(step, part, x)
-        self._pending.append(_to_line(step, row))
+            row |= self._parts(name, value)
+        self._append(step, row)
 
     def column(self, name: str) -> Float[np.ndarray, "steps n"]:
         """All values of a name, one row for each step that logged it (see `steps`), one column per replica.
 
         A number logged for all replicas at once has a single column.
         """
-        return np.stack(self._known(name))
+        self._check(name)
+        return np.stack([row[name] for _, row in self._rows if name in row])
 
     def last(self, name: str) -> Float[np.ndarray, " n"]:
         """The latest value of a name."""
-        return self._known(name)[-1]
+        self._check(name)
+        return next(row[name] for _, row in reversed(self._rows) if name in row)
 
     def steps(self, name: str) -> Int[np.ndarray, " steps"]:
         """The steps that logged a name."""
-        self._known(name)
-        return np.array(self._steps[name], dtype=np.int64)
+        self._check(name)
+        return np.array([step for step, row in self._rows if name in row], dtype=np.int64)
 
     def rows(self) -> Iterator[tuple[int, int, str, float]]:
-        """Every row as (step, replica, name, value), name by name."""
-        for name, values in self._values.items():
-            for step, x in zip(self._steps[name], values, strict=True):
+        """Every row as (step, replica, name, value), in the order of logging."""
+        for step, row in self._rows:
+            for name, x in row.items():
                 for replica, value in enumerate(x):
                     yield step, replica, name, float(value)
 
-    def _known(self, name: str) -> list[np.ndarray]:
-        if name not in self._values:
-            raise UnknownNameError("logged name", name, self._values)
-        return self._values[name]
+    def _check(self, name: str) -> None:
+        if name not in self._names:
+            raise UnknownNameError("logged name", name, self._names)
 
-    def _append(self, step: int, name: str, x: np.ndarray) -> None:
-        self._steps.setdefault(name, []).append(step)
-        self._values.setdefault(name, []).append(x)
+    def _append(self, step: int, row: dict[str, np.ndarray]) -> None:
+        self._rows.append((step, row))
+        self._names.update(dict.fromkeys(row))
 
-    def _parts(self, name: str, value: Any) -> list[tuple[str, np.ndarray]]:
+    def _parts(self, name: str, value: Any) -> dict[str, np.ndarray]:
         try:
             x = np.array(value.detach().cpu().double().numpy() if hasattr(value, "detach") else value, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise SettingError(f"info[{name!r}] is {value!r:.60}; report numbers or arrays of numbers") from error
         if x.size == 1:
-            return [(name, _finite(x.reshape(1)))]
+            return {name: _finite(x.reshape(1))}
         if x.shape == (self.replicas,):
-            return [(name, _finite(x))]
+            return {name: _finite(x)}
         rows = self.replicas if x.shape[0] == self.replicas else 1
         flat = x.reshape(rows, -1) if x.size else np.full((rows, 1), np.nan)
         with np.errstate(all="ignore"):
-            return [(f"{name}/{how.__name__}", _finite(how(flat, axis=1))) for how in (np.mean, np.min, np.max)]
+            return {f"{name}/{how.__name__}": _finite(how(flat, axis=1)) for how in (np.mean, np.min, np.max)}
 
 
 class HistoryFile:
@@ -99,16 +97,16 @@ class HistoryFile:
 
     def __init__(self, folder: Path):
         self.path = folder / FILE
-        self.length = self.crc32 = 0
+        self.length = self.crc32 = self.steps = 0  # what the file holds: bytes, their checksum, steps
 
     def restart(self) -> None:
-        """Begin a fresh file (what was there belongs to no checkpoint); rows not yet written stay pending."""
+        """Begin a fresh file: what was there belongs to no checkpoint."""
         self.path.write_bytes(b"")
-        self.length = self.crc32 = 0
+        self.length = self.crc32 = self.steps = 0
 
     def append(self, history: History) -> dict[str, int]:
         """Write the rows since the last call through to the disk; returns the mark that a checkpoint keeps."""
-        data = "".join(history._pending).encode()
+        data = "".join(_to_line(step, row) for step, row in history._rows[self.steps :]).encode()
         try:
             with self.path.open("ab") as file:
                 file.write(data)
@@ -116,7 +114,7 @@ class HistoryFile:
                 os.fsync(file.fileno())
         except OSError as error:
             raise CheckpointError(f"cannot write {self.path}: {error.strerror}") from error
-        history._pending.clear()
+        self.steps = len(history._rows)
         self.length += len(data)
         self.crc32 = zlib.crc32(data, self.crc32)
         return {"bytes": self.length, "crc32": self.crc32}
@@ -133,20 +131,19 @@ class HistoryFile:
         history = History(replicas)
         for line in data.decode().splitlines():
             row = json.loads(line)
-            for name, x in row["values"].items():
-                history._append(row["step"], name, np.atleast_1d(np.array(x, dtype=np.float64)))
-        history._pending = data.decode().splitlines(keepends=True)
+            values = {name: np.atleast_1d(np.array(x, dtype=np.float64)) for name, x in row["values"].items()}
+            history._append(row["step"], values)
         return history
 
     def adopt(self, mark: dict[str, int], history: History) -> None:
-        """Continue this file after a mark: what follows the mark is cut off, its rows no longer pend."""
+        """Continue this file after a mark, with the history read up to there: what follows the mark is cut off."""
         os.truncate(self.path, mark["bytes"])
-        self.length, self.crc32 = mark["bytes"], mark["crc32"]
-        history._pending.clear()
+        self.length, self.crc32, self.steps = mark["bytes"], mark["crc32"], len(history._rows)
 
 
 def _finite(x: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(x), x, np.nan)
+    x[~np.isfinite(x)] = np.nan
+    return x
 
 
 def _to_line(step: int, row: dict[str, np.ndarray]) -> str:

@@ -19,7 +19,8 @@ def test_columns_by_step_and_replica():
     np.testing.assert_array_equal(history.column("loss"), np.arange(4)[:, None] + np.arange(3))
     assert history.column("step_size").shape == (4, 1)
     np.testing.assert_array_equal(history.last("loss"), [3, 4, 5])
-    assert list(history.rows())[:4] == [(0, 0, "loss", 0), (0, 1, "loss", 1), (0, 2, "loss", 2), (1, 0, "loss", 1)]
+    rows = [(0, 0, "loss", 0), (0, 1, "loss", 1), (0, 2, "loss", 2), (0, 0, "step_size", 0.5), (1, 0, "loss", 1)]
+    assert list(history.rows())[:5] == rows
 
 
 def test_a_name_that_comes_now_and_then():

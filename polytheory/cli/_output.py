@@ -35,7 +35,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns, title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    style: dict[str, Any] = {"title_justify": "left", "box": None, "header_style": "bold", "pad_edge": False}
+    table = Table(*columns, title=title, show_header=any(columns), **style)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     console = Console(highlight=False, markup=False)

@@ -1,0 +1,110 @@
+"""``run``: from words to a run, and back to a table."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from polytheory import models
+from polytheory.cli._build import parse_pairs
+from polytheory.cli.main import call
+from polytheory.errors import SettingError
+from polytheory.reference.planning.planning import exact_optimum, solve
+
+
+def facts_of(capsys, words: str) -> dict:
+    assert call([*words.split(), "--json"]) == 0
+    return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("algorithm", ["ValueIteration", "PolicyIteration", "LinearProgram"])
+def test_planning_finds_the_optimum(capsys, algorithm):
+    facts = facts_of(capsys, f"run planning --env two-state --algorithm {algorithm} --set tol=1e-9")
+    model = models.make("two-state")
+    assert (facts["status"], facts["algorithm"]) == ("done", algorithm)
+    # a certified value within tol buys a policy within 2 tol of the optimum
+    assert abs(facts["value"] - float(model.mu @ [float(x) for x in exact_optimum(model)[0]])) <= 2e-9
+
+
+def test_learning_improves_on_the_uniform_policy(capsys):
+    command = "run n-pg-igt --env two-state --set truncation=30 --set gamma0=0.5 --seed 1"
+    start, end = (facts_of(capsys, f"{command} --steps {n}") for n in (0, 200))
+    model = models.make("two-state")
+    best = float(model.mu @ solve(model).v)
+    assert start["value"] < end["value"] <= best + 1e-9
+    assert end["status"] == "steps"
+    assert end["episodes"] >= 200
+
+
+def test_both_rooms_agree(capsys):
+    words = "run n-pg-igt --env two-state --set truncation=20 --set gamma0=0.5 --steps 10"
+    one = facts_of(capsys, words)
+    many = facts_of(capsys, f"{words} --room scaled --replicas 3")
+    assert len(many["value"]) == 3
+    np.testing.assert_allclose(many["value"][0], one["value"], rtol=1e-12)
+    assert many["episodes"] == 3 * one["episodes"]
+
+
+def test_the_same_command_again_continues(capsys, tmp_path):
+    words = f"run harpg --env two-state --set truncation=10 --set gamma0=0.5 --checkpoint {tmp_path}"
+    facts_of(capsys, f"{words} --steps 3")
+    resumed = facts_of(capsys, f"{words} --steps 6")
+    whole = facts_of(capsys, words.replace(f"--checkpoint {tmp_path}", "--steps 6"))
+    assert resumed == whole
+
+
+def test_a_table_for_people(capsys):
+    assert call(["run", "planning", "--env", "two-state"]) == 0
+    out, err = capsys.readouterr()
+    assert "status               done" in out
+    assert "value of the policy" in out
+    assert "ended: done" in err  # plain lines when piped
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--env frozenlak", "unknown environment 'frozenlak'; did you mean 'frozenlake'?"),
+        ("--env two-state --set toll=1", "unknown setting of ValueIteration 'toll'; did you mean 'tol'?"),
+        ("--env two-state --set tol=small", "tol = 'small' must be a number"),
+        ("--env two-state --set tol=true", "tol = True must be a number"),
+        ("--env two-state --set tol", "expected key=value"),
+        ("--env two-state --set tol=1 --set tol=2", "given twice"),
+        ("--env two-state --set tol=-1", "tol = -1"),
+        ("--env two-state --env-set colour=red", "colour"),
+        ("--env two-state --algorithm ValueIter", "did you mean 'ValueIteration'?"),
+        ("--env two-state --room scald", "unknown room 'scald'; did you mean 'scaled'?"),
+        ("--env two-state --replicas 4", "use --room scaled"),
+        ("--env two-state --room scaled --replicas 0", "at least 1"),
+        ("--env two-state --steps -1", "steps = -1"),
+        ("--env two-state --every never", "every = 'never'"),
+    ],
+)
+def test_bad_input(capsys, words, expected):
+    assert call(f"run planning {words}".split()) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert expected in err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--env two-state --steps 3", "NPgIgt needs truncation; give it with --set truncation=..."),
+        ("--env two-state --set truncation=5 --set gamma0=0.5", "pass steps=... or episodes=..."),
+    ],
+)
+def test_what_a_learner_needs(capsys, words, expected):
+    assert call(f"run n-pg-igt {words}".split()) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_values_of_pairs():
+    words = ["a=1", "b=0.5", "c=true", "d=none", "e=text", "f=[1, 2]", "some-name=1e-3"]
+    assert parse_pairs(words, "--set") == {
+        "a": 1, "b": 0.5, "c": True, "d": None, "e": "text", "f": [1, 2], "some_name": 1e-3
+    }  # fmt: skip
+    with pytest.raises(SettingError, match="expected key=value"):
+        parse_pairs(["=1"], "--set")
