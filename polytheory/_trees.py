@@ -231,7 +231,8 @@ class _Unpacker:
             # an optimiser made beside it holds this very tensor: fill it instead of replacing it
             self._in_place.add(id(template))
             template.data = self.packed.tensors[key].permute(back).to(template.device)
-            return self._made.setdefault((key, tuple(axes), True), template)
+            self._made[key, tuple(axes), True] = template
+            return template
         if (key, tuple(axes), node["grad"]) not in self._made:
             made = self.packed.tensors[key].permute(back)
             made = made.to(template.device if is_tensor(template) else node["device"])

@@ -172,6 +172,9 @@ def test_a_parameter_is_filled_in_place_so_that_its_optimiser_still_holds_it():
     assert back["optimiser"].param_groups[0]["params"][0] is back["theta"]
     assert back["theta"].tolist() == [2, 2, 2]
     assert back["copy"] is back["theta"]
+    first = {"copy": None, **make()}
+    back = there_and_back({"copy": state["theta"], "theta": state["theta"], "optimiser": state["optimiser"]}, first)
+    assert back["optimiser"].param_groups[0]["params"][0] is back["theta"]
     apart = make()
     twin = {**make(), "copy": torch.ones(3, requires_grad=True)}
     apart["copy"] = apart["theta"]  # shared in the fresh state, apart when saved
