@@ -20,13 +20,14 @@ import shutil
 import zipfile
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from polytheory import __version__
-from polytheory._trees import Packed, pack, tensor_bytes
+from polytheory._trees import Packed, is_tensor, pack, tensor_bytes
 from polytheory.errors import CheckpointError, SettingError, require
 
 FORMAT = 1
@@ -81,9 +82,11 @@ class Checkpoint:
 
 
 def describe(x: Any) -> dict[str, str]:
-    """The fields of a dataclass as short texts that are equal exactly when the settings are: what identifies a run."""
-    named = {f.name: getattr(x, f.name) for f in fields(x)} if is_dataclass(x) else dict(vars(x))
-    return {name: _text(value) for name, value in named.items()}
+    """Settings (fields of a dataclass, else public attributes) as short texts: what identifies a run."""
+    if is_dataclass(x):
+        return {f.name: _text(getattr(x, f.name)) for f in fields(x)}
+    cached = {name for name in vars(x) if isinstance(getattr(type(x), name, None), cached_property)}
+    return {k: _text(v) for k, v in vars(x).items() if not k.startswith("_") and k not in cached}
 
 
 def save(root: Path, step: int, tree: Any, manifest: dict[str, Any], known: dict[str, type]) -> Path:
@@ -212,27 +215,27 @@ def _is_int(x: object) -> bool:
 
 
 def _text(x: Any) -> str:
-    """Short text of a setting; arrays and nested data by their digest, code by its name."""
+    """Short text of a setting: arrays and tensors by their digest, code by its name, objects by their public data.
+
+    Modules count by the shapes of their parameters: fresh weights are no other run, the trained ones are in the state.
+    """
     x = x.item() if isinstance(x, np.generic) else x
     if x is None or isinstance(x, bool | int | float | str | Enum):
         return repr(x)
     if callable(x) and hasattr(x, "__qualname__"):
         return f"{x.__module__}.{x.__qualname__}"
     kind = type(x).__qualname__
-    if is_dataclass(x):
-        return f"{kind}({', '.join(f'{k}={v}' for k, v in describe(x).items())})"
+    if isinstance(x, np.ndarray) or is_tensor(x):
+        data = x.tobytes() if isinstance(x, np.ndarray) else tensor_bytes(x.detach())
+        return f"{kind} {x.dtype}{list(x.shape)} with sha256 {hashlib.sha256(data).hexdigest()[:16]}"
     if isinstance(x, list | tuple | set | frozenset):
         parts = [_text(item) for item in x]
         return f"{kind}({', '.join(sorted(parts) if isinstance(x, set | frozenset) else parts)})"
     if isinstance(x, dict):
         return f"{kind}({', '.join(f'{k!r}: {_text(v)}' for k, v in x.items())})"
-    try:
-        packed = pack(x, name="setting")
-    except CheckpointError:  # an object with no data to look at: its class must do
-        return f"{type(x).__module__}.{kind}"
-    digest = hashlib.sha256(json.dumps(packed.tree).encode())
-    for array in packed.arrays.values():
-        digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-    for tensor in packed.tensors.values():
-        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode() + tensor_bytes(tensor))
-    return f"{kind} with sha256 {digest.hexdigest()[:16]}"
+    if hasattr(x, "state_dict"):
+        shapes = [f"{k}: {getattr(v, 'dtype', '')}{list(getattr(v, 'shape', ()))}" for k, v in x.state_dict().items()]
+        return f"{kind}({', '.join(shapes)})"
+    if is_dataclass(x) or hasattr(x, "__dict__"):
+        return f"{kind}({', '.join(f'{k}={v}' for k, v in describe(x).items())})"
+    return f"{type(x).__module__}.{kind}"

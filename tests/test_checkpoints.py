@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -191,6 +192,20 @@ class Settings:
     b: Any = field(default_factory=dict)
 
 
+class Plain:
+    """An ordinary class, with what it computes on the way kept aside."""
+
+    def __init__(self, x: float, used: bool = False):
+        self.x = np.full(2, x)
+        self._calls = int(used)
+        if used:
+            assert self.total == 2 * x
+
+    @cached_property
+    def total(self) -> float:
+        return float(self.x.sum())
+
+
 @pytest.mark.parametrize(
     ("x", "y"),
     [
@@ -198,7 +213,7 @@ class Settings:
         (np.zeros(2), np.zeros(3)), (np.zeros(2), np.zeros(2, dtype=int)), (np.zeros(2), np.array([0.0, 1e-300])),
         (torch.zeros(2), torch.ones(2)), (np.zeros(1), torch.zeros(1)), (chain, online), (float("nan"), 0.0),
         (TabularPolicy(np.eye(2)), TabularPolicy(np.eye(2)[::-1])), (Settings(a=1), Settings(a=2)),
-        (torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1)),
+        (torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1)), (Plain(1), Plain(2)),
     ],
 )  # fmt: skip
 def test_settings_are_told_apart(x, y):
@@ -210,6 +225,7 @@ def test_settings_are_told_apart(x, y):
     [
         (0.1, np.float64(0.1)), (np.arange(3.0), np.arange(3.0)), (frozenset("ab"), frozenset("ba")),
         (TabularPolicy(np.eye(2)), TabularPolicy(np.eye(2))), (chain(), chain()), (torch.ones(2), torch.ones(2)),
+        (torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)), (Plain(1), Plain(1, used=True)),
     ],
 )  # fmt: skip
 def test_equal_settings_are_equal_texts(x, y):

@@ -47,22 +47,26 @@ def parse_pairs(words: Sequence[str], option: str) -> dict[str, Any]:
 
 
 def make_algorithm(cls: type, settings: Mapping[str, Any], model: Any) -> Any:
-    """The algorithm with the given settings; a policy to start from is uniform where none has a default.
+    """The algorithm with the given settings; where these have no default, ``policy`` is uniform at first and
+    ``truncation`` the horizon.
 
     Raises `UnknownNameError` for a setting that the algorithm does not have, `SettingError` for a value of the wrong
     kind or a missing one.
     """
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
-    given = dict(settings)
-    for name, value in given.items():
+    given = {}
+    for name, value in settings.items():
         if name not in fields:
             raise UnknownNameError(f"setting of {cls.__name__}", name, fields)
-        _check_kind(name, value, fields[name].default)
+        given[name] = _of_kind(name, value, fields[name].default)
     required = [name for name, f in fields.items() if _is_required(f) and name not in given]
     if "policy" in required:
         softmax = import_module(cls.__module__.rpartition(".")[0] + ".softmax").TabularSoftmax
         given["policy"] = softmax.zeros(model.S, model.A)
         required.remove("policy")
+    if "truncation" in required and model.horizon is not None:
+        given["truncation"] = model.horizon
+        required.remove("truncation")
     if required:
         raise SettingError(f"{cls.__name__} needs {required[0]}; give it with --set {required[0]}=...")
     return cls(**given)
@@ -70,9 +74,13 @@ def make_algorithm(cls: type, settings: Mapping[str, Any], model: Any) -> Any:
 
 def make_model(name: str, options: Mapping[str, Any]) -> Any:
     """The named environment. Raises `UnknownNameError` for a name or option that does not exist."""
-    from polytheory import models
+    from inspect import signature
 
-    return models.make(name, **options)
+    from polytheory.models.registry import make, maker
+
+    known = signature(maker(name)).parameters
+    typed = {key: _of_kind(key, value, known[key].default) if key in known else value for key, value in options.items()}
+    return make(name, **typed)
 
 
 def policy_values(policy: Any, model: Any, replicas: int, room: str) -> list[float]:
@@ -105,13 +113,14 @@ def _value(text: str) -> Any:
         return text
 
 
-def _check_kind(name: str, value: Any, default: Any) -> None:
-    """A text for a number, or the like, is a slip of the fingers; ranges are the algorithm's to check."""
+def _of_kind(name: str, value: Any, default: Any) -> Any:
+    """The value as the kind of the default; text for a number, or the like, is refused. It checks no ranges."""
     kinds: dict[type, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
     allowed = kinds.get(type(default))
     if allowed is None:
-        return
+        return value
     wrong_bool = isinstance(value, bool) and bool not in allowed
     if wrong_bool or not isinstance(value, allowed):
         what = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[type(default)]
         raise SettingError(f"{name} = {value!r} must be {what}; its default is {default!r}")
+    return float(value) if isinstance(default, float) else value

@@ -167,6 +167,11 @@ class TabularSoftmax(SoftmaxTable):
             raise PolicyError(f"theta must be [R, S * A] = [R, {n_states * n_actions}]; got {list(theta.shape)}")
         self.theta, self.n_states, self.n_actions = theta, n_states, n_actions
 
+    @classmethod
+    def zeros(cls, n_states: int, n_actions: int) -> TabularSoftmax:
+        """Every action equally likely in every state; one row, shared by all replicas."""
+        return cls(torch.zeros(1, n_states * n_actions, dtype=torch.float64), n_states, n_actions)
+
     def with_theta(self, theta: Float[torch.Tensor, "R d"]) -> TabularSoftmax:
         """The same sizes with other parameters."""
         return TabularSoftmax(theta, self.n_states, self.n_actions)
