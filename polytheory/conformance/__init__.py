@@ -1,0 +1,1 @@
+"""What other code can be checked with: strategies that generate problems, and checks."""
