@@ -37,9 +37,9 @@ def run_method(
     from polytheory.run import run
 
     entry = find(method)
-    cls = algorithm_class(entry, algorithm, room)
     if replicas < 1 or (replicas > 1 and room == "reference"):
         raise SettingError(f"--replicas {replicas}: the reference runs 1; use --room scaled for more, and at least 1")
+    cls = algorithm_class(entry, algorithm, room)
     model = make_model(env, parse_pairs(env_set or (), "--env-set"))
     made = make_algorithm(cls, parse_pairs(setting or (), "--set"), model)
     access = getattr(accesses, entry.access)(model)
@@ -86,4 +86,4 @@ def _alone(x: Any) -> Any:
 
 
 def _spread(x: Any) -> str:
-    return f"{x.mean():.6g}" + ("" if len(x) == 1 else f" (mean of {len(x)}; {x.min():.6g} to {x.max():.6g})")
+    return f"{x.mean():.6g}" + ("" if x.min() == x.max() else f" (mean of {len(x)}; {x.min():.6g} to {x.max():.6g})")

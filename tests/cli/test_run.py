@@ -29,12 +29,12 @@ def test_planning_finds_the_optimum(capsys, algorithm):
 
 def test_learning_improves_on_the_uniform_policy(capsys):
     command = "run n-pg-igt --env two-state --set truncation=30 --set gamma0=0.5 --seed 1"
-    start, end = (facts_of(capsys, f"{command} --steps {n}") for n in (0, 200))
+    start, end = (facts_of(capsys, f"{command} --steps {n}") for n in (0, 80))
     model = models.make("two-state")
     best = float(model.mu @ solve(model).v)
     assert start["value"] < end["value"] <= best + 1e-9
     assert end["status"] == "steps"
-    assert end["episodes"] >= 200
+    assert end["episodes"] >= 80
 
 
 def test_both_rooms_agree(capsys):
