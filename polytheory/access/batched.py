@@ -36,12 +36,13 @@ class BatchedAccess:
         self._S, self._A = S, A
         self._cdf = self._put(table.cdf.reshape(-1, K))
         # a row that has ended stays where it is, exactly (the model promises that only up to rounding)
-        ends = model.terminal[:, None, None]
+        terminal = np.asarray(model.terminal)
+        ends = terminal[:, None, None]
         self._next = self._put(np.where(ends, np.arange(S)[:, None, None], table.next_state).reshape(-1, K))
         self._reward = self._put(table.reward.reshape(-1, K))
-        self._terminal = self._put(model.terminal)
+        self._terminal = self._put(terminal)
         self._mu = self._put(model.mu)
-        self._any_terminal = bool(model.terminal.any())
+        self._any_terminal = bool(terminal.any())
         if self._law is not None:
             self._law_values = self._put(self._law.values)
             self._law_probs = self._put(self._law.probs.reshape(S * A, -1))
@@ -57,7 +58,7 @@ class BatchedAccess:
     def rollouts(self, policy: Any, requests: Requests, key: Key) -> Trajectories:
         """Sample one episode per request; see `TabularAccess.rollouts`. Tensors [n * batch, t] on the device.
 
-        A policy with ``action_table() -> [R, S, A]`` is sampled from that table, without a call per step; others are
+        A policy with a method ``table() -> [R, S, A]`` is sampled from that table, without a call per step; others are
         asked for ``probs`` step by step. The draws are the same.
         """
         self.base.ask(Grant.EPISODE)
@@ -71,12 +72,12 @@ class BatchedAccess:
             self.base.ask(Grant.LOCAL_RESET)
             s = torch.as_tensor(requests.start, device=self.device)
             self.meter.add("resets", n // self.replicas)
-        table = getattr(policy, "action_table", None)
+        table = getattr(policy, "table", None)
         tape = _Tape(n, t_max, self.device)
-        if table is None:
-            s = self._follow(policy, s, row_id, key, tape)
+        if callable(table):
+            s = self._follow_table(torch.as_tensor(table(), device=self.device), s, row_id, key, tape)
         else:
-            s = self._follow_table(table(), s, row_id, key, tape)
+            s = self._follow(policy, s, row_id, key, tape)
         self.meter.add("episodes", n // self.replicas)
         self.meter.add("transitions", tape.mask.sum(0).view(self.replicas, -1).sum(-1).cpu().numpy())
         finished = self._terminal[s] | (t_max == self.spec.horizon)

@@ -22,7 +22,7 @@ class ByTable(Memoryless):
     def __init__(self, table):
         self.pi = torch.as_tensor(table)
 
-    def action_table(self):
+    def table(self):
         return self.pi
 
     def probs(self, m, h, s):
@@ -33,7 +33,7 @@ class ByTable(Memoryless):
 class ByCall(ByTable):
     """The same, offered by call only."""
 
-    action_table = None
+    table = None
 
 
 def random_model(rng, S, A, *, stop, staged, law):

@@ -84,8 +84,7 @@ def mean_hvp_backward(
     log_p = policy.with_theta(theta).log_probs(traj.states, traj.actions)
     psi = rewards_to_go(traj.rewards, traj.mask, gamma=gamma).to(log_p.dtype).requires_grad_()
     (g,) = torch.autograd.grad((psi * log_p).sum(), theta, create_graph=True)
-    first = torch.autograd.grad((g * u.to(theta.dtype)).sum(), (theta, psi), retain_graph=True)
-    curvature, along = first[0], first[1]
+    curvature, along = torch.autograd.grad((g * u.to(theta.dtype)).sum(), [theta, psi], retain_graph=True)
     s = torch.where(traj.mask, along, torch.zeros_like(along)).sum(1, keepdim=True)
     (outer,) = torch.autograd.grad((psi.detach() * s * log_p).sum(), theta)
     return (curvature + outer) / (len(psi) // policy.replicas)

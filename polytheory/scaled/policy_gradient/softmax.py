@@ -42,6 +42,10 @@ class SoftmaxTable(Memoryless):
         """The same policy class at other parameters (R may differ)."""
         raise NotImplementedError
 
+    def __call__(self, state: Any) -> Any:
+        """The policy at the parameters of a state."""
+        return self.with_theta(state.theta)
+
     @contextmanager
     def at(self, theta: Float[torch.Tensor, "R d"]) -> Iterator[Any]:
         """The policy to sample from at ``theta``; tables hold no weights that need restoring."""
@@ -62,7 +66,7 @@ class SoftmaxTable(Memoryless):
         """Probabilities of all actions in all states."""
         return torch.softmax(self.logits_of(self.theta), dim=-1)
 
-    def action_table(self) -> Float[torch.Tensor, "R S A"]:
+    def table(self) -> Float[torch.Tensor, "R S A"]:
         """Action probabilities as one table: a batched access then needs no call per step."""
         return self.pi
 
@@ -70,6 +74,13 @@ class SoftmaxTable(Memoryless):
         """Action probabilities in the states ``s``."""
         rows = self.pi.reshape(-1, self.n_actions)
         return rows[(self._offset(len(s)) + s[:, None])[:, 0]]
+
+    def scores(self) -> Float[torch.Tensor, "R S A d"]:
+        """``grad log pi(a | s)`` for every state and action."""
+        R, S, A = self.replicas, self.n_states, self.n_actions
+        centred = torch.eye(A).to(self.pi) - self.pi[:, :, None, :]  # derivative of log pi(a | s) in the logits of s
+        logits = torch.einsum("rsab,st->rsatb", centred, torch.eye(S).to(self.pi))
+        return self.pull_back(logits.reshape(R * S * A, S, A)).view(R, S, A, -1)
 
     def log_probs(
         self, states: Int[torch.Tensor, "n t"], actions: Int[torch.Tensor, "n t"]
@@ -178,8 +189,22 @@ class TabularSoftmax(SoftmaxTable):
 
     def logits_of(self, theta: Float[torch.Tensor, "R d"]) -> Float[torch.Tensor, "R S A"]:
         """The parameters are the logits."""
-        return theta.view(-1, self.n_states, self.n_actions)
+        return theta.reshape(-1, self.n_states, self.n_actions)
 
     def pull_back(self, g: Float[torch.Tensor, "n S A"]) -> Float[torch.Tensor, "n d"]:
         """Flatten."""
         return g.reshape(len(g), -1)
+
+
+def one_logit_per_state(n_states: int) -> LinearSoftmax:
+    """Two actions, ``pi(1 | s) = sigmoid(theta_s)``, started at 0: Fisher-non-degenerate on bounded sets."""
+    features = torch.zeros(n_states, 2, n_states, dtype=torch.float64)
+    features[:, 1] = torch.eye(n_states, dtype=torch.float64)
+    return LinearSoftmax(features, torch.zeros(1, n_states, dtype=torch.float64))
+
+
+def shared_logit(n_states: int) -> LinearSoftmax:
+    """Two actions, ``pi(1 | s) = sigmoid(theta)`` in every state, started at 0: a class too small for most models."""
+    features = torch.zeros(n_states, 2, 1, dtype=torch.float64)
+    features[:, 1] = 1.0
+    return LinearSoftmax(features, torch.zeros(1, 1, dtype=torch.float64))

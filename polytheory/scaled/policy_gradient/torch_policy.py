@@ -53,6 +53,10 @@ class TorchPolicy(Memoryless):
         """The same module at other parameters; the module's own weights stay as they are."""
         return TorchPolicy(self.module, theta, forward_mode=self.forward_mode)
 
+    def __call__(self, state: Any) -> TorchPolicy:
+        """The policy at the parameters of a state."""
+        return self.with_theta(state.theta)
+
     @contextmanager
     def at(self, theta: Float[torch.Tensor, "1 d"]) -> Iterator[TorchPolicy]:
         """Put ``theta`` into the module inside the block; restore the old weights whatever happens in it."""
