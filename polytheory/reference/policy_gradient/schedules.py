@@ -10,6 +10,7 @@ import math
 import warnings
 
 from polytheory.errors import SettingError
+from polytheory.reference.policy_gradient.theory import contraction_gamma0
 
 SCHEDULES = ("theorem", "constant-step", "constant-momentum", "constant")
 
@@ -40,7 +41,7 @@ def theorem_gamma0(score_bound: float, fisher: float) -> float:
         raise SettingError(
             f"M_g = {score_bound} and mu_F = {fisher} must be positive; the theorem says nothing otherwise"
         )
-    gamma0 = 3 * score_bound / fisher
+    gamma0 = contraction_gamma0(score_bound, fisher)
     warn_of_long_steps(gamma0)
     return gamma0
 

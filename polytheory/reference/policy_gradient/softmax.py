@@ -68,6 +68,11 @@ class SoftmaxTable(Memoryless):
         logits = np.einsum("sab,st->satb", centred, np.eye(S))
         return self.pull_back(logits.reshape(S * A, S, A)).reshape(S, A, -1)
 
+    def curvatures(self) -> Float[np.ndarray, "S d d"]:
+        """``hess log pi(a | s)``, the same for every action."""
+        z = self.scores()
+        return -np.einsum("sa,sad,sae->sde", self.pi, z, z)
+
     def log_probs(self, states: Int[np.ndarray, "n t"], actions: Int[np.ndarray, "n t"]) -> Float[np.ndarray, "n t"]:
         """Log-probabilities of actions."""
         return self.log_pi[states, actions]
