@@ -64,9 +64,11 @@ def mean_hvp_forward(
 ) -> Float[torch.Tensor, "R d"]:
     """`mean_hvp` by one forward-mode pass and one backward pass through it."""
     theta = policy.theta.detach().requires_grad_()
-    log_p, along = torch.func.jvp(
-        lambda x: policy.with_theta(x).log_probs(traj.states, traj.actions), (theta,), (u.to(theta.dtype),)
-    )
+
+    def log_probs(x: torch.Tensor) -> torch.Tensor:
+        return policy.with_theta(x).log_probs(traj.states, traj.actions)
+
+    log_p, along = torch.func.jvp(log_probs, (theta,), (u.to(theta.dtype),))[:2]
     psi = rewards_to_go(traj.rewards, traj.mask, gamma=gamma).to(log_p.dtype)
     s = torch.where(traj.mask, along.detach(), torch.zeros_like(along)).sum(1, keepdim=True)
     return torch.autograd.grad(_mean(policy, psi * (along + s * log_p)), theta)[0]
