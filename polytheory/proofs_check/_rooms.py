@@ -160,7 +160,11 @@ def outward(x: Any) -> Any:
 
 def _to_torch(x: Any) -> Any:
     import torch
+    from scipy import sparse
 
+    if sparse.issparse(x):
+        parts = (torch.from_numpy(np.array(part, dtype=np.int64)) for part in (x.indptr, x.indices))
+        return torch.sparse_csr_tensor(*parts, torch.from_numpy(np.array(x.data)), size=x.shape)
     return torch.from_numpy(np.array(x)) if isinstance(x, np.ndarray) and x.dtype != object else x
 
 
