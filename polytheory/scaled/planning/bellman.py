@@ -22,25 +22,24 @@ class Rows(NamedTuple):
     prob: Float[torch.Tensor, "n S K"]
 
 
-def expected(P: Any, v: Float[torch.Tensor, "*n S"]) -> Float[torch.Tensor, "*n rows"]:
-    """Expected value of the next state for every row of ``P``."""
+def expected(P: Any, v: Float[torch.Tensor, "*n S"], *, per_action: bool) -> Float[torch.Tensor, "*n rows"]:
+    """Expected value of the next state for every row of ``P``: per state and action, or per state of a policy."""
     if isinstance(P, Rows):
         S, K = P.index.shape[-2:]
         ahead = torch.gather(v, -1, P.index.reshape(*v.shape[:-1], S * K)).reshape(*v.shape[:-1], S, K)
         return (P.prob * ahead).sum(-1)
     if P.layout == torch.sparse_csr:
         return P @ v if v.ndim == 1 else (P @ v.T.contiguous()).T
-    S = P.shape[-1]
-    if P.ndim == v.ndim + 2:
-        P = P.reshape(*P.shape[:-3], -1, S)
-    return (P @ v.unsqueeze(-1)).squeeze(-1)
+    flat = P.reshape(*P.shape[: P.ndim - (3 if per_action else 2)], -1, P.shape[-1])
+    # one model for all replicas is one matrix product; a model each is a batched one
+    return v @ flat.T if flat.ndim == 2 else (flat @ v.unsqueeze(-1)).squeeze(-1)
 
 
 def q_values(
     P: Any, r: Float[torch.Tensor, "..."], v: Float[torch.Tensor, "*n S"], *, gamma: float | Array
 ) -> Float[torch.Tensor, "..."]:
     """State-action values ``r + gamma * P v``; ``r`` has one axis more than ``v``, or as many for a policy's rows."""
-    return r + along(gamma, r) * expected(P, v).reshape(r.shape)
+    return r + along(gamma, r) * expected(P, v, per_action=r.ndim == v.ndim + 1).reshape(r.shape)
 
 
 def along(gamma: float | Array, like: torch.Tensor) -> float | torch.Tensor:
