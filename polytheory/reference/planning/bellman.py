@@ -28,7 +28,12 @@ def q_values(
     Returns:
         An array of the shape of ``r``.
     """
-    return r + gamma * np.reshape(P @ v, r.shape)
+    return discounted(r, np.reshape(P @ v, r.shape), gamma)
+
+
+def discounted(reward: Array, next_value: Array, gamma: Array) -> Array:
+    """Reward now and the next value discounted (operators only)."""
+    return reward + gamma * next_value
 
 
 def greedy_actions(q: Float[np.ndarray, "*H S A"]) -> Int[np.ndarray, "*H S"]:

@@ -145,7 +145,8 @@ def _solve_rational(model: TabularMDP, basis: Int[np.ndarray, " S"]) -> ProgramS
     S, A = model.S, model.A
     found = exact_optimum(model, np.full(S, 1 / S), basis)
     v = np.array([float(x) for x in found.v])
-    bound = float(max(abs(Fraction(float(y)) - x) for x, y in zip(found.v, v, strict=True)))
+    error = max(abs(Fraction(float(y)) - x) for x, y in zip(found.v, v, strict=True))
+    bound = float(np.nextafter(float(error), np.inf)) if error else 0.0  # rounded up: a bound must not round down
     visits = np.array([float(x) for x in found.occupancy])
     x = np.where(np.arange(A) == found.actions[:, None], visits[:, None], 0.0)
     q = np.array([[float(y - z) for z in row] for y, row in zip(found.v, found.slack, strict=True)])

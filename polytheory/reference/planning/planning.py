@@ -23,6 +23,7 @@ References:
 from polytheory.reference.planning.backward_induction import BackwardInduction as BackwardInduction
 from polytheory.reference.planning.backward_induction import StagedState as StagedState
 from polytheory.reference.planning.bellman import bellman_residual as bellman_residual
+from polytheory.reference.planning.bellman import discounted as discounted
 from polytheory.reference.planning.bellman import greedy_actions as greedy_actions
 from polytheory.reference.planning.bellman import greedy_backup as greedy_backup
 from polytheory.reference.planning.bellman import half_width as half_width
@@ -46,6 +47,7 @@ from polytheory.reference.planning.inexact_policy_iteration import InexactPolicy
 from polytheory.reference.planning.linear_program import LinearProgram as LinearProgram
 from polytheory.reference.planning.linear_program import ProgramState as ProgramState
 from polytheory.reference.planning.modified_policy_iteration import ModifiedPolicyIteration as ModifiedPolicyIteration
+from polytheory.reference.planning.modified_policy_iteration import partial_evaluation as partial_evaluation
 from polytheory.reference.planning.policy_iteration import PolicyIteration as PolicyIteration
 from polytheory.reference.planning.policy_iteration import PolicyState as PolicyState
 from polytheory.reference.planning.rational import exact_optimum as exact_optimum

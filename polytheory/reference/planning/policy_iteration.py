@@ -53,16 +53,17 @@ class PolicyIteration:
         check_settings(self.tol)
 
     def init(self, access: Any, seed: int = 0, replica: int = 0) -> PolicyState:
-        """Zero values, action 0 everywhere."""
+        """Zero values, no policy yet (action 0 everywhere)."""
         zero = start(access, "PolicyIteration")
         return PolicyState(**vars(zero), actions=np.zeros(zero.v.size, dtype=np.int64))
 
     def step(self, state: PolicyState, access: Any) -> tuple[PolicyState, Info]:
-        """Improve the policy by the last ``q`` (the first step keeps action 0), then evaluate it exactly."""
+        """Improve the policy by the last ``q`` (the first one is greedy in r), then evaluate it exactly."""
         model = access.model
-        actions = state.actions
         if state.sweeps:
-            actions = improve(state.q, actions, gain=feigned_gain(model, state))
+            actions = improve(state.q, state.actions, gain=feigned_gain(model, state))
+        else:
+            actions = greedy_actions(model.r_at())
         P_pi, r_pi = restrict(model.P_at(), model.r_at(), actions)
         v = solve_linear(P_pi, r_pi, gamma=model.gamma)
         q = q_values(model.P_at(), model.r_at(), v, gamma=model.gamma)
