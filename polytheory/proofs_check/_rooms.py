@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -164,7 +165,9 @@ def _to_torch(x: Any) -> Any:
 
     if sparse.issparse(x):
         parts = (torch.from_numpy(np.array(part, dtype=np.int64)) for part in (x.indptr, x.indices))
-        return torch.sparse_csr_tensor(*parts, torch.from_numpy(np.array(x.data)), size=x.shape)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch announces that its CSR support is in beta
+            return torch.sparse_csr_tensor(*parts, torch.from_numpy(np.array(x.data)), size=x.shape)
     return torch.from_numpy(np.array(x)) if isinstance(x, np.ndarray) and x.dtype != object else x
 
 

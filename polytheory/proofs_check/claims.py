@@ -204,7 +204,9 @@ def _validate(c: Claim) -> None:
         if room not in ROOMS:
             raise SettingError(f"claim {c.name!r}: unknown room {room!r}; allowed: {', '.join(ROOMS)}")
         if not c.breaks_in(room):
-            raise SettingError(f"claim {c.name!r} has no break for the {room} room; a check that cannot fail is no check")
+            raise SettingError(
+                f"claim {c.name!r} has no break for the {room} room; a check that cannot fail is no check"
+            )
 
 
 def claims_of(method: str) -> tuple[Claim, ...]:

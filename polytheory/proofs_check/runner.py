@@ -196,9 +196,7 @@ def lockstep(method: str, demo: Demo) -> LockstepResult:
         room = Room(name, family, method)
         access = access_for(demo)
         settings = demo.settings_for(room, access._model)
-        traces[name] = room.run(
-            demo.algorithm, access, steps=demo.lockstep_steps, n=demo.lockstep_replicas, **settings
-        )
+        traces[name] = room.run(demo.algorithm, access, steps=demo.lockstep_steps, n=demo.lockstep_replicas, **settings)
     a, b = traces["reference"], traces["scaled"]
     differences = {}
     for kind, left, right in (("state", a.state, b.state), ("history", a.history, b.history)):

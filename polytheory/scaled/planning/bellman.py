@@ -36,8 +36,8 @@ def expected(P: Any, v: Float[torch.Tensor, "*n S"], *, per_action: bool) -> Flo
 
 
 def q_values(
-    P: Any, r: Float[torch.Tensor, "..."], v: Float[torch.Tensor, "*n S"], *, gamma: float | Array
-) -> Float[torch.Tensor, "..."]:
+    P: Any, r: Float[torch.Tensor, ...], v: Float[torch.Tensor, "*n S"], *, gamma: float | Array
+) -> Float[torch.Tensor, ...]:
     """State-action values ``r + gamma * P v``; ``r`` has one axis more than ``v``, or as many for a policy's rows."""
     return r + along(gamma, r) * expected(P, v, per_action=r.ndim == v.ndim + 1).reshape(r.shape)
 

@@ -124,9 +124,7 @@ def _rounding(v: torch.Tensor, raw: torch.Tensor, value: torch.Tensor, known: Te
     size = torch.stack([x.abs().amax(-1) for x in (v, raw, value)]).amax(0).double()
     change = (raw - v).abs().amax(-1).double()
     gamma, reward = (x.double() if isinstance(x, torch.Tensor) else x for x in (known.gamma, known.reward))
-    return rounding_bound(
-        size, reward, change, gamma=gamma, terms=known.terms, row_gap=known.row_gap, unit=known.unit
-    )
+    return rounding_bound(size, reward, change, gamma=gamma, terms=known.terms, row_gap=known.row_gap, unit=known.unit)
 
 
 def certified(bound: torch.Tensor, rounding: torch.Tensor, tol: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -45,7 +46,9 @@ def tensors(access: Any, dtype: torch.dtype) -> Tensors:
     known = _CACHE.setdefault(access, {})
     if dtype not in known:
         models = getattr(access, "models", None)
-        known[dtype] = _single(access.model, dtype, access.device) if models is None else _many(models, dtype, access.device)
+        known[dtype] = (
+            _single(access.model, dtype, access.device) if models is None else _many(models, dtype, access.device)
+        )
     return known[dtype]
 
 
@@ -63,7 +66,9 @@ def _many(models: tuple[TabularMDP, ...], dtype: torch.dtype, device: torch.devi
     P, r = [], []
     for h in stages:
         P.append(torch.stack([torch.tensor(_dense(m, h), dtype=dtype, device=device) for m in models]))
-        r.append(torch.stack([torch.tensor(m.r_at(h if m.is_staged else 0), dtype=dtype, device=device) for m in models]))
+        r.append(
+            torch.stack([torch.tensor(m.r_at(h if m.is_staged else 0), dtype=dtype, device=device) for m in models])
+        )
     facts = [_facts(m, UNIT[dtype]) for m in models]
     return Tensors(
         tuple(P),
@@ -81,7 +86,9 @@ def tensor_of(P: Any, dtype: torch.dtype, device: torch.device, n_actions: int) 
     if not sp.issparse(P):
         return torch.tensor(P, dtype=dtype, device=device)
     parts = (torch.tensor(P.indptr.astype(np.int64)), torch.tensor(P.indices.astype(np.int64)), torch.tensor(P.data))
-    return torch.sparse_csr_tensor(*parts, size=P.shape, dtype=dtype, device=device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch announces that its CSR support is in beta
+        return torch.sparse_csr_tensor(*parts, size=P.shape, dtype=dtype, device=device)
 
 
 def restrict(
@@ -138,5 +145,3 @@ def same_shape(models: tuple[TabularMDP, ...]) -> None:
     shapes = {(m.S, m.A, m.horizon) for m in models}
     if len(shapes) != 1:
         raise ModelError(f"a batch of models needs one (S, A, horizon); got {sorted(shapes, key=str)[:3]}")
-
-
