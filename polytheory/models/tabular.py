@@ -136,8 +136,10 @@ class TabularMDP:
             return True
         if sp.issparse(self.r):
             return False
-        # [H, S, A] and [S, A, S] share a rank: a staged reward must match the horizon and not the [S, A, S] shape
-        return self.r.ndim == 4 or (self.r.ndim == 3 and self.r.shape != (self.S, self.A, self.S))
+        # [H, S, A] and [S, A, S] share a rank: a staged reward must match the horizon and not the [S, A, S] shape,
+        # which a dense r beside a sparse P never has
+        rank = self.r.ndim
+        return rank == 4 or (rank == 3 and (self.is_sparse or self.r.shape != (self.S, self.A, self.S)))
 
     # ---- views by stage --------------------------------------------------------------------------------------------
 
