@@ -17,7 +17,7 @@ ROOMS = ("reference", "scaled")
 def algorithm_class(entry: Entry, name: str | None, room: str) -> type:
     """A method's algorithm by class name (default: its first) in one room.
 
-    Raises `UnknownNameError` for a room or class that the method does not have.
+    Raises `UnknownNameError` for a room or class that the method does not have, `SettingError` where one room lacks it.
     """
     if room not in ROOMS:
         raise UnknownNameError("room", room, ROOMS)
@@ -26,7 +26,11 @@ def algorithm_class(entry: Entry, name: str | None, room: str) -> type:
         raise UnknownNameError(f"algorithm of {entry.name}", name, entry.algorithms)
     if room == "scaled":
         require("torch", "scaled")
-    return getattr(import_module(f"polytheory.{room}.{entry.family}.{entry.stem}"), name)
+    module = import_module(f"polytheory.{room}.{entry.family}.{entry.stem}")
+    if not hasattr(module, name):
+        there = ", ".join(x for x in entry.algorithms if hasattr(module, x))
+        raise SettingError(f"the {room} room has no {name}; it has {there}")
+    return getattr(module, name)
 
 
 def parse_pairs(words: Sequence[str], option: str) -> dict[str, Any]:

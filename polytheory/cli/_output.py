@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -39,5 +40,5 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
     table = Table(*columns, title=title, show_header=any(columns), **style)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    console = Console(highlight=False, markup=False)
-    console.print(table, width=None if console.is_terminal else 10_000, no_wrap=not console.is_terminal)
+    wide = None if sys.stdout.isatty() else 10_000  # a pipe has no edge to wrap at
+    Console(highlight=False, markup=False, width=wide).print(table)

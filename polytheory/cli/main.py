@@ -1,7 +1,7 @@
 """The entry point: finds the command, and turns every error into one line and an exit code.
 
-Exit codes: 0 all well; 1 something checked does not hold; 2 bad input (one line: what arrived, what is allowed, what to
-try); 3 our own crash; 130 interrupted by Ctrl-C; 141 nobody reads our output any more.
+Exit codes: 0 all well; 1 something checked does not hold, or nobody reads the output any more; 2 bad input (one line:
+what arrived, what is allowed, what to try); 3 our own crash; 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from polytheory import __version__
 from polytheory.errors import PolytheoryError, UnknownNameError
 
 COMMANDS = ("list", "show", "run", "verify", "check", "report")
-FAILED, BAD_INPUT, CRASH, INTERRUPTED, NO_READER = 1, 2, 3, 130, 141
+FAILED, BAD_INPUT, CRASH, INTERRUPTED = 1, 2, 3, 130
 
 # click's base of usage errors, which typer carries inside itself or takes from outside, depending on its version
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -48,7 +48,7 @@ def call(argv: Sequence[str]) -> int:
         return _say("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails again
-        return NO_READER
+        return FAILED  # as typer itself says when a print fails so
     except Exception as error:
         if debug:
             raise
@@ -78,13 +78,20 @@ def build(words: Sequence[str]) -> typer.Typer:
     return app
 
 
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help=_DEBUG)] = False,
-) -> None:
-    if version:
+def _show_version(wanted: bool) -> bool:
+    if wanted:
         print(f"polytheory {__version__}")
         raise typer.Exit
+    return wanted
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help=_DEBUG)] = False,
+) -> None:
+    """Options of every command; both are dealt with before this is called."""
 
 
 def _text_of(usage_error: Any) -> str:

@@ -78,6 +78,10 @@ def test_a_table_for_people(capsys):
         ("--env two-state --room scald", "unknown room 'scald'; did you mean 'scaled'?"),
         ("--env two-state --replicas 4", "use --room scaled"),
         ("--env two-state --room scaled --replicas 0", "at least 1"),
+        (
+            "--env two-state --room scaled --algorithm LinearProgram",
+            "the scaled room has no LinearProgram; it has Value",
+        ),
         ("--env two-state --steps -1", "steps = -1"),
         ("--env two-state --every never", "every = 'never'"),
     ],
