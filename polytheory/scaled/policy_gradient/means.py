@@ -10,6 +10,7 @@ in which D comes from forward mode (or from a second backward pass, see ``TorchP
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -77,19 +78,32 @@ def mean_hvp_forward(
 def mean_hvp_backward(
     policy: Any, traj: Trajectories, u: Float[torch.Tensor, "R d"], *, gamma: float
 ) -> Float[torch.Tensor, "R d"]:
-    """`mean_hvp` by double back-propagation only, for layers without a forward-mode rule.
+    """`mean_hvp` by double back-propagation only, for layers without a forward-mode rule."""
+    theta = policy.theta.detach().requires_grad_()
+    log_p = policy.with_theta(theta).log_probs(traj.states, traj.actions)
+    log_p = torch.where(traj.mask, log_p, torch.zeros_like(log_p))
+    psi = rewards_to_go(traj.rewards, traj.mask, gamma=gamma)
+    return sum_hvp(log_p, psi, [theta], [u])[0] / (len(psi) // policy.replicas)
+
+
+def sum_hvp(
+    log_p: Float[torch.Tensor, "n t"],
+    psi: Float[torch.Tensor, "n t"],
+    params: Sequence[torch.Tensor],
+    u: Sequence[torch.Tensor],
+) -> list[torch.Tensor]:
+    """``sum_i B(tau_i) u`` in the shapes of ``params``, from log-probabilities that are 0 where masked.
 
     With ``G(c) = sum_it c_it score_it``, linear in c: ``grad_c <G, u> = D`` gives every s_i at once, and
     ``grad_theta <G(Psi), u>`` is the curvature part.
     """
-    theta = policy.theta.detach().requires_grad_()
-    log_p = policy.with_theta(theta).log_probs(traj.states, traj.actions)
-    psi = rewards_to_go(traj.rewards, traj.mask, gamma=gamma).to(log_p.dtype).requires_grad_()
-    (g,) = torch.autograd.grad((psi * log_p).sum(), theta, create_graph=True)
-    curvature, along = torch.autograd.grad((g * u.to(theta.dtype)).sum(), [theta, psi], retain_graph=True)
-    s = torch.where(traj.mask, along, torch.zeros_like(along)).sum(1, keepdim=True)
-    (outer,) = torch.autograd.grad((psi.detach() * s * log_p).sum(), theta)
-    return (curvature + outer) / (len(psi) // policy.replicas)
+    psi = psi.to(log_p.dtype).detach().requires_grad_()
+    g = torch.autograd.grad((psi * log_p).sum(), list(params), create_graph=True)
+    along_u = torch.stack([(x * y.to(x.dtype)).sum() for x, y in zip(g, u, strict=True)]).sum()
+    *curvature, along = torch.autograd.grad(along_u, [*params, psi], retain_graph=True)
+    weights = psi.detach() * along.sum(1, keepdim=True)  # s_i stays with its trajectory
+    outer = torch.autograd.grad((weights * log_p).sum(), list(params))
+    return [a + b for a, b in zip(curvature, outer, strict=True)]
 
 
 def _mean(policy: Any, x: torch.Tensor) -> torch.Tensor:

@@ -66,7 +66,7 @@ class TorchPolicy(Memoryless):
 
     def commit(self) -> None:
         """Write ``theta`` into the module for good (after training)."""
-        _load(self._params.values(), self.theta[0])
+        load_parameters(self._params.values(), self.theta[0])
 
     def logits(self, observations: Shaped[torch.Tensor, m * obs]) -> Float[torch.Tensor, "m A"]:
         """Action logits at ``theta``, differentiable in it."""
@@ -135,13 +135,14 @@ def parameters_at(params: Any, theta: Float[torch.Tensor, " d"]) -> Iterator[Non
     params = list(params)
     before = flat_parameters(params)
     try:
-        _load(params, theta)
+        load_parameters(params, theta)
         yield
     finally:
-        _load(params, before)
+        load_parameters(params, before)
 
 
-def _load(params: Any, theta: torch.Tensor) -> None:
+def load_parameters(params: Any, theta: Float[torch.Tensor, " d"]) -> None:
+    """Write a flat vector into parameters, in place."""
     params = list(params)
     with torch.no_grad():
         for p, x in zip(params, theta.split([p.numel() for p in params]), strict=True):
