@@ -179,7 +179,7 @@ def enumerate_trajectories(
     if model.reward_law is not None:
         raise SettingError("random rewards cannot be enumerated; put them into the state")
     table, pi = _dense(model), policy.table()
-    r = np.asarray(model.r) if not model.is_sparse and np.ndim(model.r) == 3 else None
+    r = model.r if isinstance(model.r, np.ndarray) and model.r.ndim == 3 else model.r_at()[:, :, None] + 0 * table
     rows = [(float(p), (s,), (), ()) for s, p in enumerate(model.mu) if p > 0]
     for _ in range(truncation):
         grown = []
@@ -190,8 +190,7 @@ def enumerate_trajectories(
                 continue
             for a, s2 in itertools.product(range(model.A), range(model.S)):
                 if pi[s, a] * table[s, a, s2] > 0:
-                    reward = model.r_at()[s, a] if r is None else r[s, a, s2]
-                    grown.append((p * pi[s, a] * table[s, a, s2], (*states, s2), (*actions, a), (*rewards, reward)))
+                    grown.append((p * pi[s, a] * table[s, a, s2], (*states, s2), (*actions, a), (*rewards, r[s, a, s2])))
         rows = grown
     return np.array([p for p, *_ in rows]), _as_trajectories(rows, truncation)
 
