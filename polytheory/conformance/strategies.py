@@ -43,7 +43,7 @@ def tabular_mdps(
     max_states: int = 5,
     max_actions: int = 3,
     horizon: int | None = None,
-    gamma: float | None = None,
+    gamma: Any = None,
     sparse: bool | None = False,
     staged: bool = False,
     terminal: bool = True,

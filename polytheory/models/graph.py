@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -93,7 +93,7 @@ def diameter(mdp: TabularMDP) -> float:
     return float(max(hitting_times(mdp, y).max() for y in range(mdp.S)))
 
 
-def _almost_sure(mdp: TabularMDP, P: sp.csr_matrix, target: int) -> np.ndarray:
+def _almost_sure(mdp: TabularMDP, P: Any, target: int) -> np.ndarray:
     """States from which some policy reaches the target with probability 1 (the usual double fixed point)."""
     pattern = (P > 0).astype(float)
     inside = np.ones(mdp.S, dtype=bool)

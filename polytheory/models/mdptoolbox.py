@@ -30,17 +30,19 @@ def from_mdptoolbox(P: Any, R: Any, discount: float, *, mu: Any = None, horizon:
     mu = np.full(S, 1.0 / S) if mu is None else mu
     if any(sp.issparse(p) for p in by_action):
         interleave = np.arange(A * S).reshape(A, S).T.ravel()  # row s*A + a of the result is row a*S + s of the stack
-        kernel = sp.vstack([sp.csr_matrix(p) for p in by_action], format="csr")[interleave]
+        kernel = _stacked(by_action)[interleave]
         if _is_by_transition(R, A, S):
-            return TabularMDP(
-                kernel, sp.vstack([sp.csr_matrix(x) for x in R], format="csr")[interleave], mu, horizon, discount
-            )
+            return TabularMDP(kernel, _stacked(R)[interleave], mu, horizon, discount)
         return TabularMDP(kernel, _by_state_action(R, S, A), mu, horizon, discount)
     kernel = np.stack([np.asarray(p, dtype=float) for p in by_action], axis=1)
     if _is_by_transition(R, A, S):
         rewards = np.stack([np.asarray(x.toarray() if sp.issparse(x) else x, dtype=float) for x in R], axis=1)
         return TabularMDP(kernel, rewards, mu, horizon, discount)
     return TabularMDP(kernel, _by_state_action(R, S, A), mu, horizon, discount)
+
+
+def _stacked(matrices: Any) -> Any:
+    return sp.vstack([sp.csr_matrix(x) for x in matrices], format="csr")
 
 
 def _is_by_transition(R: Any, A: int, S: int) -> bool:

@@ -164,10 +164,10 @@ def _to_torch(x: Any) -> Any:
     from scipy import sparse
 
     if sparse.issparse(x):
-        parts = (torch.from_numpy(np.array(part, dtype=np.int64)) for part in (x.indptr, x.indices))
+        ends, columns = (torch.from_numpy(np.array(part, dtype=np.int64)) for part in (x.indptr, x.indices))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch announces that its CSR support is in beta
-            return torch.sparse_csr_tensor(*parts, torch.from_numpy(np.array(x.data)), size=x.shape)
+            return torch.sparse_csr_tensor(ends, columns, torch.from_numpy(np.array(x.data)), size=x.shape)
     return torch.from_numpy(np.array(x)) if isinstance(x, np.ndarray) and x.dtype != object else x
 
 
