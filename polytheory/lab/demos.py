@@ -1,0 +1,187 @@
+"""Solve a demonstration with the reference, and keep what a figure needs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from polytheory._typing import Float
+from polytheory.catalog import find
+from polytheory.lab.records import Curve, DemoRecord, GridValues, Level, Lockstep, Series
+from polytheory.models import TabularMDP
+from polytheory.policies import TabularPolicy
+from polytheory.proofs_check.claims import Demo, Room
+from polytheory.proofs_check.runner import access_for, lockstep
+
+REPLICAS = 16  # of the scaled runs that give a learner's band
+POINTS = 40  # of a learning curve: each is an exact evaluation of the policy
+SHOWN = 160  # points of any other curve
+
+
+def solve_demo(method: str, demo: Demo) -> DemoRecord:
+    """Run a demonstration in the reference and compare the rooms step by step.
+
+    A method that certifies shows its error bound over sweeps; a learner shows the exact return of its policy over
+    episodes, with a band over replicas that the scaled version runs on other random numbers.
+    """
+    from polytheory.reference.planning.planning import evaluate, return_of, solve
+
+    start = time.perf_counter()
+    access = access_for(demo)
+    model = access._model
+    best = solve(model, tol=1e-9)
+    optimum = float(model.mu @ (best.v if model.horizon is None else best.v[0]))
+    room = Room("reference", find(method).family, method)
+    settings = demo.settings_for(room, model)
+    seen = _Recorder(room.make(demo.algorithm, **settings), model, demo.steps)
+    end = seen.run(access)
+    policy = TabularPolicy(policy_tables(end.policy, model, 1)[0])
+    v = evaluate(model, policy).v
+    if "bound" in end.history.names:
+        curve = _certified_curve(end.history, seen, model, best)
+    else:
+        curve = _learning_curve(method, demo, seen, model, optimum)
+    return DemoRecord(
+        environment=demo.environment, model=model.name, S=model.S, A=model.A, gamma=model.gamma, horizon=model.horizon,
+        algorithm=demo.algorithm, access=demo.access, settings=_settings(seen.made), steps=end.steps,
+        status=str(end.status), value=return_of(model, policy), optimum=optimum,
+        bound=float(end.state.bound) if hasattr(end.state, "bound") else None,
+        **{name: end.meter.total(name) for name in ("episodes", "transitions", "backups")},
+        curve=curve, grid=grid_values(model, v if v.ndim == 1 else v[0], policy), lockstep=compare(method, demo),
+        seconds=time.perf_counter() - start,
+    )  # fmt: skip
+
+
+def compare(method: str, demo: Demo) -> Lockstep:
+    """`lockstep` as a record."""
+    r = lockstep(method, demo)
+    error = r.error if np.isfinite(r.error) else None
+    return Lockstep(error, r.tolerance, r.steps, r.replicas, list(r.fields), r.worst, r.holds)
+
+
+def policy_tables(
+    policy: Any, model: TabularMDP, replicas: int, *, torch: bool = False
+) -> Float[np.ndarray, "n *H S A"]:
+    """Action probabilities of each replica's memoryless policy, asked in every state (and stage, with a horizon)."""
+    states: Any = np.tile(np.arange(model.S), replicas)
+    if torch:
+        from torch import as_tensor
+
+        states = as_tensor(states)
+    stages = [np.asarray(policy.probs(None, h, states)) for h in range(model.horizon or 1)]
+    tables = np.stack(stages).reshape(len(stages), replicas, model.S, model.A).swapaxes(0, 1)
+    return tables if model.horizon else tables[:, 0]
+
+
+def grid_values(model: TabularMDP, v: Float[np.ndarray, " S"], policy: TabularPolicy) -> GridValues | None:
+    """Values ``v`` and the policy on the model's grid, or None when it has none."""
+    if model.grid is None:
+        return None
+    cells = model.grid.rows * model.grid.columns
+    table = model.successors
+    into = np.zeros(model.S, dtype=bool)
+    into[table.next_state[table.reward > 0]] = True
+    return GridValues(
+        rows=model.grid.rows, columns=model.grid.columns, values=v[:cells].tolist(),
+        policy=policy.at(0)[:cells].tolist(), arrows=list(model.grid.arrows), ends=model.terminal[:cells].tolist(),
+        goals=(model.terminal & into)[:cells].tolist(), starts=(model.mu > 0)[:cells].tolist(),
+    )  # fmt: skip
+
+
+class _Recorder:
+    """Runs an algorithm and looks at it: values at every step for planners, returns at some steps for learners."""
+
+    def __init__(self, made: Any, model: TabularMDP, steps: int | None, replicas: int = 1, torch: bool = False):
+        self.made, self.model, self.steps, self.replicas, self.torch = made, model, steps, replicas, torch
+        self.marks = set() if steps is None else {int(x) - 1 for x in np.geomspace(1, steps, POINTS).round()}
+        self.values: list[np.ndarray] = []
+        self.samples: list[float] = []
+        self.returns: list[np.ndarray] = []
+        self.unit = "steps"
+
+    def run(self, access: Any) -> Any:
+        from polytheory.run import run
+
+        self.access = access
+        return run(self.made, access, steps=self.steps, callbacks=[self.look], progress=False)
+
+    def look(self, state: Any, info: Any, step: int) -> None:
+        if "bound" in info:
+            self.values.append(np.asarray(state.v))
+        elif step in self.marks:
+            from polytheory.reference.planning.planning import return_of
+
+            tables = policy_tables(self.made.policy(state), self.model, self.replicas, torch=self.torch)
+            self.returns.append(np.array([return_of(self.model, TabularPolicy(x)) for x in tables]))
+            meter = self.access.meter
+            self.unit = next((name for name in ("episodes", "transitions") if meter.total(name)), "steps")
+            counts = getattr(meter, self.unit) if self.unit != "steps" else np.array([step + 1])
+            self.samples.append(float(np.mean(counts)))
+
+
+def _certified_curve(history: Any, seen: _Recorder, model: TabularMDP, best: Any) -> Curve:
+    bound = history.column("bound")[:, 0]
+    sweeps = history.column("sweeps")[:, 0] if "sweeps" in history.names else np.arange(1, len(bound) + 1)
+    keep = np.unique(np.linspace(0, len(bound) - 1, SHOWN).round().astype(int))
+    k = sweeps[keep]
+    series = [Series("certified bound", k.tolist(), _numbers(bound[keep]))]
+    if model.horizon is None and seen.values and seen.values[0].shape == best.v.shape:
+        error = np.array([np.max(np.abs(seen.values[i] - best.v)) for i in keep])
+        floor = best.bound  # below it the error cannot be told from the oracle's own
+        series.append(Series("true error |v - V*|", k.tolist(), _numbers(np.where(error > floor, error, np.nan))))
+        start = float(np.max(np.abs(best.v)))
+        theory = start * model.gamma**k
+        series.append(
+            Series(
+                "γᵏ |V*|, the contraction's rate",
+                k.tolist(),
+                _numbers(np.where(theory > 0, theory, np.nan)),
+                dashed=True,
+            )
+        )
+    return Curve(
+        title="Certified error against sweeps", x_label="Bellman sweeps k", y_label="max |v − V*|", series=series,
+        log_y=True,
+        caption="The bound is what the method itself can promise at sweep k, rounding included; it must lie above the "
+        "true error. The dashed line is what the contraction theorem grants a start at v = 0.",
+    )  # fmt: skip
+
+
+def _learning_curve(method: str, demo: Demo, seen: _Recorder, model: TabularMDP, optimum: float) -> Curve:
+    room = Room("scaled", find(method).family, method)
+    made = room.make(demo.algorithm, **demo.settings_for(room, model))
+    many = _Recorder(made, model, demo.steps, REPLICAS, torch=True)
+    many.run(access_for(demo).replicate(REPLICAS))
+    returns = np.stack(many.returns)
+    low, middle, high = np.quantile(returns, [0.1, 0.5, 0.9], axis=1)
+    return Curve(
+        title=f"Exact return against {seen.unit}", x_label=f"{seen.unit} per replica", y_label="return J(π)",
+        series=[
+            Series(f"median of {REPLICAS} replicas (scaled), band: 10 % to 90 %", many.samples, _numbers(middle),
+                   _numbers(low), _numbers(high)),
+            Series("the reference's run (replica 0)", seen.samples, _numbers(np.stack(seen.returns)[:, 0]), dashed=True),
+        ],
+        levels=[Level("optimum J*", optimum)], log_x=True,
+        caption="Every point is the exact expected return of the policy at that moment, from the model and not from "
+        "samples: the spread comes from learning alone.",
+    )  # fmt: skip
+
+
+def _numbers(x: np.ndarray) -> list[float | None]:
+    return [float(v) if np.isfinite(v) else None for v in x]
+
+
+def _settings(made: Any) -> dict[str, str]:
+    import dataclasses
+
+    return {f.name: _short(getattr(made, f.name)) for f in dataclasses.fields(made)}
+
+
+def _short(x: Any) -> str:
+    if isinstance(x, np.ndarray):
+        return f"array {list(x.shape)}"
+    if isinstance(x, float):
+        return f"{x:.6g}"
+    return str(x) if x is None or isinstance(x, bool | int | str) else type(x).__name__

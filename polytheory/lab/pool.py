@@ -1,0 +1,76 @@
+"""Small jobs on a few worker processes, each on one thread."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context, parent_process
+from typing import Any
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def each(work: Callable[..., Any], jobs: Sequence[tuple], workers: int) -> Iterator[tuple[int, Any]]:
+    """``(i, work(*jobs[i]))`` as they end, started in the order given; ``work`` is a module-level function.
+
+    A worker that dies (out of memory, say) yields the error as the result of the jobs it took along, instead of a
+    result. One worker means this process: nothing is started.
+    """
+    if workers == 1 or len(jobs) <= 1:
+        _one_thread()
+        for i, job in enumerate(jobs):
+            yield i, work(*job)
+        return
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))  # read by the numerical libraries of the workers as they load
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_start)
+    try:
+        pending = {pool.submit(work, *job): i for i, job in enumerate(jobs)}
+        while pending:
+            ended, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in ended:
+                i = pending.pop(future)
+                try:
+                    yield i, future.result()
+                except BrokenProcessPool as error:
+                    yield i, error
+    finally:
+        _stop(pool)
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def _start() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _one_thread()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # the parent was killed: nobody waits for results
+
+
+def _one_thread() -> None:
+    # two torch threads on two shared cores are far slower than one; without torch there is nothing to set
+    try:
+        import torch
+    except ImportError:
+        return
+    torch.set_num_threads(1)
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    interrupted = sys.exc_info()[0] is not None
+    running = list((pool._processes or {}).values())
+    pool.shutdown(wait=not interrupted, cancel_futures=True)
+    if interrupted:
+        for process in running:
+            process.terminate()
