@@ -1,6 +1,7 @@
 """Benchmark of the policy-gradient methods: ``python -m benchmarks.policy_gradient [--quick]``.
 
-Two questions, each answered by ratios of medians measured in one process on one thread:
+Two questions, each answered by ratios of medians in one process on one thread. Times are CPU times, which other work on
+the machine disturbs least:
 
 1. What does HARPG's exact Hessian-vector product cost? One step of HARPG against one step of REINFORCE with the same
    network and the same batch, sampling and arithmetic apart and together. Goal: at most 4 times.
@@ -39,13 +40,13 @@ GOALS = {"frozenlake": 10.0, "two-state": 50.0, "harpg": 4.0}
 
 
 def milliseconds(work: Callable[[], object], repeats: int) -> float:
-    """Median time of one call, after one to warm up."""
+    """Median CPU time of one call, after one to warm up."""
     work()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return 1e3 * statistics.median(times)
 
 

@@ -105,7 +105,7 @@ class VectorEnvs:
         memory = policy.start(self.n_envs)
         for t in range(truncation):
             s = torch.from_numpy(observations)
-            probs = policy.probs(memory, t, s)
+            probs = policy.probs(memory, t, s).cpu()  # the environments live there
             a = inverse_cdf(probs, u[:, t])
             after, r, terminated, cut, _ = self._envs.step(a.numpy())
             memory = policy.update(memory, t, s, a, torch.from_numpy(r), torch.from_numpy(after))

@@ -99,7 +99,7 @@ class PolicyGradient:
             raise SettingError(f"theta is [{len(theta)}, d] but the access has {n} replicas; give 1 row or {n}")
         if n > 1 and not self.policy.closed_form:
             raise SettingError(f"a module is one replica, but the access has {n}; use access.replicate(1)")
-        theta = theta.expand(n, -1).clone()
+        theta = theta.expand(n, -1).clone().to(getattr(access, "device", theta.device))
         replicas = replica + torch.arange(n)
         return PgState(theta, theta.clone(), torch.zeros_like(theta), 0, seed, replicas)
 
@@ -168,7 +168,7 @@ class PolicyGradient:
             return None
         if callable(self.baseline):
             return torch.as_tensor(self.baseline(traj.states))
-        return torch.as_tensor(self.baseline, dtype=traj.rewards.dtype)[traj.states]
+        return torch.as_tensor(self.baseline).to(traj.rewards)[traj.states]
 
 
 def _per_replica(x: Any, n: int) -> np.ndarray:

@@ -94,4 +94,4 @@ def importance_ratio(policy_b: Any, policy_a: Any, traj: Trajectories) -> Float[
     """``p(tau; theta_b) / p(tau; theta_a)`` for trajectories sampled from a; transition probabilities cancel."""
     with torch.no_grad():
         gap = policy_b.log_probs(traj.states, traj.actions) - policy_a.log_probs(traj.states, traj.actions)
-        return torch.where(traj.mask, gap, torch.zeros_like(gap)).sum(-1).exp()
+        return torch.where(traj.mask.to(gap.device), gap, torch.zeros_like(gap)).sum(-1).exp()

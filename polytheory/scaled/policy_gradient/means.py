@@ -57,7 +57,7 @@ def mean_score(policy: Any, traj: Trajectories, weights: Float[torch.Tensor, "n 
     """Mean over the batch of ``sum_t weights_it score_it``: one backward pass."""
     theta = policy.theta.detach().requires_grad_()
     log_p = policy.with_theta(theta).log_probs(traj.states, traj.actions)
-    return torch.autograd.grad(_mean(policy, weights.to(log_p.dtype) * log_p), theta)[0]
+    return torch.autograd.grad(_mean(policy, weights.to(log_p) * log_p), theta)[0]
 
 
 def mean_hvp_forward(
@@ -70,8 +70,8 @@ def mean_hvp_forward(
         return policy.with_theta(x).log_probs(traj.states, traj.actions)
 
     log_p, along = torch.func.jvp(log_probs, (theta,), (u.to(theta.dtype),))[:2]
-    psi = rewards_to_go(traj.rewards, traj.mask, gamma=gamma).to(log_p.dtype)
-    s = torch.where(traj.mask, along.detach(), torch.zeros_like(along)).sum(1, keepdim=True)
+    psi = rewards_to_go(traj.rewards, traj.mask, gamma=gamma).to(log_p)
+    s = torch.where(traj.mask.to(along.device), along.detach(), torch.zeros_like(along)).sum(1, keepdim=True)
     return torch.autograd.grad(_mean(policy, psi * (along + s * log_p)), theta)[0]
 
 
@@ -81,7 +81,7 @@ def mean_hvp_backward(
     """`mean_hvp` by double back-propagation only, for layers without a forward-mode rule."""
     theta = policy.theta.detach().requires_grad_()
     log_p = policy.with_theta(theta).log_probs(traj.states, traj.actions)
-    log_p = torch.where(traj.mask, log_p, torch.zeros_like(log_p))
+    log_p = torch.where(traj.mask.to(log_p.device), log_p, torch.zeros_like(log_p))
     psi = rewards_to_go(traj.rewards, traj.mask, gamma=gamma)
     return sum_hvp(log_p, psi, [theta], [u])[0] / (len(psi) // policy.replicas)
 
@@ -97,7 +97,7 @@ def sum_hvp(
     With ``G(c) = sum_it c_it score_it``, linear in c: ``grad_c <G, u> = D`` gives every s_i at once, and
     ``grad_theta <G(Psi), u>`` is the curvature part.
     """
-    psi = psi.to(log_p.dtype).detach().requires_grad_()
+    psi = psi.to(log_p).detach().requires_grad_()
     g = torch.autograd.grad((psi * log_p).sum(), list(params), create_graph=True)
     along_u = torch.stack([(x * y.to(x.dtype)).sum() for x, y in zip(g, u, strict=True)]).sum()
     *curvature, along = torch.autograd.grad(along_u, [*params, psi], retain_graph=True)

@@ -152,7 +152,7 @@ class LinearSoftmax(SoftmaxTable):
 
     def with_theta(self, theta: Float[torch.Tensor, "R d"]) -> LinearSoftmax:
         """The same features with other parameters."""
-        return LinearSoftmax(self.features, theta)
+        return LinearSoftmax(self.features.to(theta.device), theta)
 
     def logits_of(self, theta: Float[torch.Tensor, "R d"]) -> Float[torch.Tensor, "R S A"]:
         """``features . theta``."""

@@ -71,8 +71,7 @@ class TorchPolicy(Memoryless):
     def logits(self, observations: Shaped[torch.Tensor, m * obs]) -> Float[torch.Tensor, "m A"]:
         """Action logits at ``theta``, differentiable in it."""
         first = next(iter(self._params.values()))
-        if observations.is_floating_point():
-            observations = observations.to(first.dtype)
+        observations = observations.to(first if observations.is_floating_point() else first.device)
         return functional_call(self.module, self._split(), (observations,))
 
     def probs(self, m: Any, h: int, s: Shaped[torch.Tensor, n * obs]) -> Float[torch.Tensor, "n A"]:
@@ -85,7 +84,7 @@ class TorchPolicy(Memoryless):
     ) -> Float[torch.Tensor, "n t"]:
         """Log-probabilities of actions in the module's dtype, differentiable in ``theta``."""
         logits = self.logits(states.flatten(0, 1))
-        return torch.log_softmax(logits, dim=-1).gather(1, actions.reshape(-1, 1)).view(actions.shape)
+        return torch.log_softmax(logits, dim=-1).gather(1, actions.to(logits.device).reshape(-1, 1)).view(actions.shape)
 
     def directional(
         self, states: Shaped[torch.Tensor, "n t *obs"], actions: Int[torch.Tensor, "n t"], u: Float[torch.Tensor, "1 d"]
