@@ -66,6 +66,10 @@ class UnknownNameError(PolytheoryError, KeyError):
         return str(self.args[0])
 
 
+class ColumnError(PolytheoryError, ValueError):
+    """A part reads a column that nobody wrote, or a column has the wrong shape or content."""
+
+
 class CheckpointError(PolytheoryError):
     """A checkpoint is missing, damaged, or belongs to another run."""
 
