@@ -62,7 +62,7 @@ class Rollouts:
     score: Float[Array, " n"]
     group: Int[Array, " n"]
     log_probs_sampler: Float[Array, "n t"] | None = None
-    contract: LogProbs = LogProbs()  # noqa: RUF009 - frozen
+    contract: LogProbs = LogProbs()
     columns: Mapping[str, Any] | None = None
 
     def checked(self, *, min_group: int = 1, allow_empty: bool = False) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def test_an_order_in_which_everything_is_written_before_it_is_read_is_accepted()
 
 
 def test_a_missing_column_names_the_part_the_column_and_who_could_write_it():
-    with pytest.raises(ColumnError, match="part 'loss' reads column 'advantages'.*put one of advantage before it"):
+    with pytest.raises(ColumnError, match=r"part .loss. reads column .advantages..*put one of advantage before it"):
         registry().check_order(["loss", "advantage"], ["score", "group", "log_probs"])
     with pytest.raises(ColumnError, match="no part writes it"):
         registry().check_order(["advantage"], ["score"])
@@ -77,7 +77,6 @@ def test_masked_entries_are_zeroed_before_any_arithmetic():
         ({"score": np.array([np.nan, 0.0])}, {}, r"score\[0\] = nan"),
         ({"mask": np.array([[True, True, False], [False, False, False]])}, {}, "row 1 has no trained token"),
         ({"group": np.array([0, 1])}, {"min_group": 2}, "group 0 has 1 completion"),
-        ({"group": np.array([0, 1, 1])}, {}, "group must have shape"),
         ({"log_probs_sampler": np.full((2, 3), np.nan)}, {}, "is NaN, also masked entries"),
         ({"columns": {"log_probs_old": np.array([[-30.0, 0, 0], [0, 0, 0.0]])}}, {}, "differ by 29"),
         ({"columns": {"values": np.zeros((3, 3))}}, {}, "values must have shape"),

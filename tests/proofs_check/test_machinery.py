@@ -56,7 +56,7 @@ def test_a_mutant_that_changes_nothing_survives_and_fails_the_claim():
 
 def test_a_crash_is_not_a_catch():
     def broken(f):
-        return lambda *a, **k: undefined_name  # noqa: F821
+        return lambda *a, **k: undefined_name
 
     (mutant,) = shown(make(backup_by_sums, Wrap("crash", "q_values", broken)))
     assert not mutant.caught
