@@ -47,7 +47,7 @@ class Counts:
         """The counts of one batch that is not split."""
         mask = np.asarray(columns["mask"])
         pairs = columns.get("pairs")
-        return cls(int(mask.sum()), int(mask.shape[0]), 0 if pairs is None else int(len(pairs)))
+        return cls(int(mask.sum()), int(mask.shape[0]), 0 if pairs is None else len(pairs))
 
 
 def weights(

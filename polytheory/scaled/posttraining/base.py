@@ -31,7 +31,7 @@ class Counts:
     def of(cls, columns: Mapping[str, Any]) -> Counts:
         """The counts of one batch that is not split."""
         mask, pairs = columns["mask"], columns.get("pairs")
-        return cls(int(mask.sum()), int(mask.shape[0]), 0 if pairs is None else int(len(pairs)))
+        return cls(int(mask.sum()), int(mask.shape[0]), 0 if pairs is None else len(pairs))
 
 
 def weights(
