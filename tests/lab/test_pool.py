@@ -1,0 +1,87 @@
+"""Workers: results as they come, failures named, nothing left behind."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from polytheory.lab.pool import each
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def test_one_worker_is_this_process():
+    assert list(each(pow, [(2, 3), (3, 2)], 1)) == [(0, 8), (1, 9)]
+    assert [pid for _, pid in each(os.getpid, [(), ()], 1)] == [os.getpid()] * 2
+
+
+def test_two_workers_are_other_processes_on_one_thread_each():
+    before = {name: os.environ.get(name) for name in THREADS}
+    jobs = [(name,) for name in THREADS]
+    assert sorted(each(os.getenv, jobs, 2)) == [(0, "1"), (1, "1"), (2, "1")]
+    assert {name: os.environ.get(name) for name in THREADS} == before
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_dies_is_a_result():
+    found = dict(each(os._exit, [(3,), (4,)], 2))
+    assert sorted(found) == [0, 1]
+    assert all(isinstance(error, Exception) for error in found.values())
+
+
+def test_who_stops_listening_does_not_wait():
+    start = time.monotonic()
+    results = each(time.sleep, [(0.0,), (600.0,), (600.0,)], 2)
+    assert next(results) == (0, None)
+    results.close()
+    for process in multiprocessing.active_children():
+        process.join(timeout=30)
+    assert not multiprocessing.active_children()
+    assert time.monotonic() - start < 120
+
+
+def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path):
+    """A killed parent cannot stop its workers: they must notice themselves."""
+    code = f"""
+import os, pathlib, sys, time
+from polytheory.lab.pool import each
+if __name__ == "__main__":
+    for i, pid in each(eval, [("__import__('os').getpid()",), ("__import__('time').sleep(600)",)], 2):
+        pathlib.Path({str(tmp_path / "pid")!r} + ".part").write_text(str(pid))
+        os.rename({str(tmp_path / "pid")!r} + ".part", {str(tmp_path / "pid")!r})
+"""
+    script = tmp_path / "parent.py"
+    script.write_text(code)
+    parent = subprocess.Popen([sys.executable, str(script)])
+    try:
+        _until(lambda: (tmp_path / "pid").exists())
+        worker = int((tmp_path / "pid").read_text())
+        assert _alive(worker)
+    finally:
+        parent.kill()
+        parent.wait()
+    _until(lambda: not _alive(worker))
+
+
+def _alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    if sys.platform != "linux":
+        return subprocess.run(["kill", "-0", str(pid)], capture_output=True, check=False).returncode == 0
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def _until(done) -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_results_come_with_the_number_of_their_job():
+    jobs = [(k,) for k in range(6)]
+    assert sorted(each(math.factorial, jobs, 2)) == [(k, math.factorial(k)) for k in range(6)]
