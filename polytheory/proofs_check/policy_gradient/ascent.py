@@ -124,7 +124,7 @@ def logit_cases() -> Any:
 
 
 def _domination_cases() -> list[Case]:
-    corners = [case_a(theta) for theta in itertools.product((-6.0, -1.0, 0.0, 3.0), repeat=2)]
+    corners = [case_a((x, y)) for x in (-6.0, -1.0, 0.0, 3.0) for y in (-6.0, -1.0, 0.0, 3.0)]
     return [case_a(), case_shared(0.0), case_shared(0.7), *corners]
 
 

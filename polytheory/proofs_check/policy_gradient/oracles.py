@@ -59,23 +59,23 @@ def infinite_return(case: Case) -> Callable[[Any], Any]:
 
 def weighted_log_likelihood(case: Case, traj: Trajectories, i: int) -> Callable[[Any], Any]:
     """``theta -> Phi = sum_t Psi_t log pi(a_t | s_t)`` of row i, Psi by explicit double sum."""
-    steps = [t for t in range(traj.actions.shape[1]) if traj.mask[i, t]]
+    states, steps = np.asarray(traj.states)[i], [t for t in range(traj.actions.shape[1]) if traj.mask[i, t]]
     psi = [sum(case.model.gamma**h * traj.rewards[i, h] for h in steps if h >= t) for t in steps]
 
     def value(theta: Any) -> Any:
         table = log_pi(case.features, theta)
-        return sum(w * table[traj.states[i, t], traj.actions[i, t]] for w, t in zip(psi, steps, strict=True))
+        return sum(w * table[states[t], traj.actions[i, t]] for w, t in zip(psi, steps, strict=True))
 
     return value
 
 
 def log_likelihood(case: Case, traj: Trajectories, i: int) -> Callable[[Any], Any]:
     """``theta -> log p(tau; theta)`` of row i, without the terms that do not depend on theta."""
-    steps = [t for t in range(traj.actions.shape[1]) if traj.mask[i, t]]
+    states, steps = np.asarray(traj.states)[i], [t for t in range(traj.actions.shape[1]) if traj.mask[i, t]]
 
     def value(theta: Any) -> Any:
         table = log_pi(case.features, theta)
-        return sum(table[traj.states[i, t], traj.actions[i, t]] for t in steps)
+        return sum(table[states[t], traj.actions[i, t]] for t in steps)
 
     return value
 

@@ -43,7 +43,7 @@ class Script:
 
 def rows(traj: Trajectories, chosen: list[int]) -> Trajectories:
     """Some rows of trajectories."""
-    return Trajectories(traj.states[chosen], traj.actions[chosen], traj.rewards[chosen], traj.mask[chosen])
+    return Trajectories(np.asarray(traj.states)[chosen], traj.actions[chosen], traj.rewards[chosen], traj.mask[chosen])
 
 
 def one_step(room: Any, algorithm: str, case: Case, d: np.ndarray, t: int, seed: int = 0) -> tuple[dict, Script]:

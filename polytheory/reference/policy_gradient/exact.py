@@ -178,14 +178,14 @@ def enumerate_trajectories(
         )
     if model.reward_law is not None:
         raise SettingError("random rewards cannot be enumerated; put them into the state")
-    table, pi = _dense(model), policy.table()
+    table, pi, ends = _dense(model), policy.table(), np.asarray(model.terminal)
     r = model.r if isinstance(model.r, np.ndarray) and model.r.ndim == 3 else model.r_at()[:, :, None] + 0 * table
     rows = [(float(p), (s,), (), ()) for s, p in enumerate(model.mu) if p > 0]
     for _ in range(truncation):
         grown = []
         for p, states, actions, rewards in rows:
             s = states[-1]
-            if model.terminal[s]:
+            if ends[s]:
                 grown.append((p, states, actions, rewards))
                 continue
             for a, s2 in itertools.product(range(model.A), range(model.S)):
