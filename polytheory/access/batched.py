@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from polytheory.access._grants import Grant, Key, Meter, Requests
-from polytheory.access.tabular import DRAWS_PER_STEP, TabularAccess
-from polytheory.errors import SettingError
+from polytheory.access.tabular import DRAWS_PER_STEP, TabularAccess, check_states
+from polytheory.errors import AccessError, SettingError
 from polytheory.streams import uniforms
 from polytheory.trajectories import Trajectories
 
@@ -43,6 +43,8 @@ class BatchedAccess:
         self._terminal = self._put(terminal)
         self._mu = self._put(model.mu)
         self._any_terminal = bool(terminal.any())
+        local = Grant.LOCAL_RESET in base.grants and Grant.SAMPLE not in base.grants
+        self._visited = (self._mu > 0).repeat(n, 1) if local else None  # [n, S], where it matters
         if self._law is not None:
             self._law_values = self._put(self._law.values)
             self._law_probs = self._put(self._law.probs.reshape(S * A, -1))
@@ -69,8 +71,8 @@ class BatchedAccess:
         if requests.start is None:
             s = inverse_cdf(self._mu.expand(n, -1), uniforms(*key, row_id, 1)[:, 0])
         else:
-            self.base.ask(Grant.LOCAL_RESET)
             s = torch.as_tensor(requests.start, device=self.device)
+            self._check_starts(s, n)
             self.meter.add("resets", n // self.replicas)
         table = getattr(policy, "table", None)
         tape = _Tape(n, t_max, self.device)
@@ -80,8 +82,30 @@ class BatchedAccess:
             s = self._follow(policy, s, row_id, key, tape)
         self.meter.add("episodes", n // self.replicas)
         self.meter.add("transitions", tape.mask.sum(0).view(self.replicas, -1).sum(-1).cpu().numpy())
+        if self._visited is not None:
+            replica = self._replica_of(n)
+            self._visited[replica, s] = True
+            self._visited[replica.expand(t_max, n)[tape.mask], tape.states[tape.mask]] = True
         finished = self._terminal[s] | (t_max == self.spec.horizon)
         return tape.trajectories(s, finished, requests.group)
+
+    def _replica_of(self, n: int) -> torch.Tensor:
+        return torch.arange(n, device=self.device) // (n // self.replicas)
+
+    def _check_starts(self, s: torch.Tensor, n: int) -> None:
+        """The rule of `TabularAccess.check_starts`, replica by replica."""
+        if self._visited is None:
+            self.base.ask(Grant.LOCAL_RESET)
+            self.base.check_starts(s.cpu().numpy(), n)
+            return
+        check_states(s.cpu().numpy(), n, self._S)
+        fresh = ~self._visited[self._replica_of(n), s]
+        if bool(fresh.any()):
+            row = int(fresh.nonzero()[0, 0])
+            raise AccessError(
+                f"replica {row // (n // self.replicas)} never visited state {int(s[row])}; "
+                f"{type(self.base).__name__} resets only to such states. Use GenerativeModel, or reach the state first"
+            )
 
     def _follow(self, policy: Any, s: torch.Tensor, row_id: torch.Tensor, key: Key, tape: _Tape) -> torch.Tensor:
         """Any policy, with or without memory: one call per step for all rows."""
@@ -157,12 +181,15 @@ class BatchedAccess:
         return self._law_values[inverse_cdf(self._law_probs[pair], u)]
 
     def state_dict(self) -> dict[str, Any]:
-        """The meter, for checkpoints."""
-        return {"meter": self.meter.state_dict()}
+        """The meter, and the visited states where they matter, for checkpoints."""
+        visited = {} if self._visited is None else {"visited": self._visited.cpu().numpy().copy()}
+        return {"meter": self.meter.state_dict(), **visited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` saved."""
         self.meter.load_state_dict(state["meter"])
+        if self._visited is not None:
+            self._visited = self._put(np.asarray(state["visited"], dtype=bool))
 
 
 class _Tape:

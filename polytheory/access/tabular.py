@@ -36,7 +36,7 @@ class TabularAccess:
     ):
         self._model = model
         self.meter = Meter()
-        self._visited = model.mu > 0
+        self._visited, self._drawn = model.mu > 0, np.zeros(model.S, dtype=bool)
         self._reset = None
         if Grant.MU_RESET in self.grants and reset is None and Grant.MODEL not in self.grants:
             raise SettingError(f"{type(self).__name__} needs its reset distribution; pass reset=[S] or [H, S]")
@@ -66,6 +66,7 @@ class TabularAccess:
         """The same access with its meter at zero and nothing visited yet."""
         other = copy.copy(self)
         other.meter, other._visited = Meter(), self._model.mu > 0
+        other._drawn = np.zeros(self._model.S, dtype=bool)
         return other
 
     def replicate(self, n: int, *, device: str = "cpu") -> Any:
@@ -80,19 +81,21 @@ class TabularAccess:
     ) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
         """Rewards and next states of n transitions from any (s, a) (SAMPLE). Row i draws from stream row i."""
         self.ask(Grant.SAMPLE)
-        u = uniforms(*key, row_ids(0, np.arange(len(s))), 2)
+        for name, x, size in (("s", s, self._model.S), ("a", a, self._model.A)):
+            if x.size and (x.min() < 0 or x.max() >= size):
+                raise SettingError(f"{name} must lie in [0, {size}); got {x.min()} to {x.max()}")
+        u = uniforms(*key, row_ids(0, np.arange(len(s))), 2) if len(s) else np.zeros((0, 2))
         self.meter.add("transitions", len(s))
-        return self._transition(h, np.asarray(s), np.asarray(a), u[:, 0], u[:, 1])
+        return self._transition(h, s, a, u[:, 0], u[:, 1])
 
     def reset_starts(self, key: Key, row_id: Int[np.ndarray, " n"], *, h: int = 0) -> Int[np.ndarray, " n"]:
-        """Start states drawn from the reset distribution of stage h (MU_RESET)."""
+        """Start states drawn from the reset distribution of stage h (MU_RESET); the meter counts them when used."""
         self.ask(Grant.MU_RESET)
         if self._reset is None:
             raise SettingError("this access has no reset distribution; pass reset=[S] or [H, S] when making it")
         law = self._reset[h] if self._reset.ndim == 2 else self._reset
-        self.meter.add("resets", len(row_id))
         starts = inverse_cdf(np.tile(law, (len(row_id), 1)), uniforms(*key, row_id, 1)[:, 0])
-        self._visited[starts] = True
+        self._visited[starts] = self._drawn[starts] = True
         return starts
 
     def rollouts(self, policy: Policy, requests: Requests, key: Key) -> Trajectories:
@@ -132,12 +135,13 @@ class TabularAccess:
 
     def state_dict(self) -> dict[str, Any]:
         """Meter and visited states, for checkpoints."""
-        return {"meter": self.meter.state_dict(), "visited": self._visited.copy()}
+        return {"meter": self.meter.state_dict(), "visited": self._visited.copy(), "drawn": self._drawn.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` saved."""
         self.meter.load_state_dict(state["meter"])
         self._visited = np.asarray(state["visited"], dtype=bool).copy()
+        self._drawn = np.asarray(state["drawn"], dtype=bool).copy()
 
     def _steps(self, requests: Requests) -> int:
         if requests.truncation < 1:
@@ -147,17 +151,29 @@ class TabularAccess:
     def _starts(self, requests: Requests, u: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         if requests.start is None:
             return inverse_cdf(np.broadcast_to(self._model.mu, (len(u), self._model.S)), u)
-        start = np.asarray(requests.start)
-        if not self.grants & {Grant.LOCAL_RESET, Grant.MU_RESET, Grant.MODEL}:
+        start = np.asarray(requests.start, dtype=np.int64)
+        self.check_starts(start, len(u))
+        self.meter.add("resets", len(start))
+        return start.copy()
+
+    def check_starts(self, start: Int[np.ndarray, " m"], n: int) -> None:
+        """Raise unless n episodes may start in these states: `AccessError`, or `SettingError` when they are none.
+
+        SAMPLE allows every state, LOCAL_RESET the visited ones, MU_RESET those that `reset_starts` drew.
+        """
+        check_states(start, n, self._model.S)
+        if Grant.SAMPLE in self.grants:
+            return
+        if not self.grants & {Grant.LOCAL_RESET, Grant.MU_RESET}:
             self.ask(Grant.LOCAL_RESET)
-        fresh = ~self._visited[start]
-        if fresh.any() and Grant.SAMPLE not in self.grants:
+        allowed = self._visited if Grant.LOCAL_RESET in self.grants else self._drawn
+        fresh = ~allowed[start]
+        if fresh.any():
+            what = "visited" if Grant.LOCAL_RESET in self.grants else "drawn by reset_starts"
             raise AccessError(
-                f"state {int(start[fresh][0])} was never visited; {type(self).__name__} resets only to visited states. "
+                f"state {int(start[fresh][0])} was never {what}; {type(self).__name__} resets only to such states. "
                 "Use GenerativeModel, or reach the state first"
             )
-        self.meter.add("resets", len(start))
-        return start.astype(np.int64)
 
     def _transition(self, h, s, a, u_state, u_reward):
         table, model = self._model.successors, self._model
@@ -168,6 +184,12 @@ class TabularAccess:
         if model.reward_law is not None:
             r = model.reward_law.values[inverse_cdf(model.reward_law.probs[s, a], u_reward)]
         return r, s2
+
+
+def check_states(start: Int[np.ndarray, " m"], n: int, S: int) -> None:
+    """Raise `SettingError` unless ``start`` holds n states in [0, S)."""
+    if start.shape != (n,) or (n and (start.min() < 0 or start.max() >= S)):
+        raise SettingError(f"start must hold {n} states in [0, {S}); got {start.tolist()[:8]}")
 
 
 def inverse_cdf(probs: Float[np.ndarray, "n K"], u: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:

@@ -61,8 +61,8 @@ def tabular_mdps(
         transition_rewards: allow rewards ``[S, A, S]``.
     """
     S, A = draw(st.integers(1, max_states)), draw(st.integers(1, max_actions))
-    if gamma is None:
-        gamma = draw(st.sampled_from((*GAMMAS, 1.0) if horizon is not None else GAMMAS))
+    discounts = GAMMAS if horizon is None else (*GAMMAS, 1.0)
+    discount: float = draw(st.sampled_from(discounts)) if gamma is None else gamma
     stages = (horizon,) if staged and horizon is not None else ()
     ends = np.zeros(S, dtype=bool)
     if terminal and S > 1 and draw(st.booleans()):
@@ -88,7 +88,7 @@ def tabular_mdps(
             r = np.einsum("...k,...k->...", P, r)
         flat = P.reshape(*stages, S * A, S)
         P = tuple(sp.csr_matrix(p) for p in flat) if stages else sp.csr_matrix(flat)
-    return TabularMDP(P, r, mu, horizon, gamma, ends, name="generated")
+    return TabularMDP(P, r, mu, horizon, discount, ends, name="generated")
 
 
 @st.composite

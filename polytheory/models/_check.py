@@ -1,11 +1,11 @@
-"""Checks on probabilities, shared by the models. Each error names the first bad entry."""
+"""Checks on probabilities and sizes, shared by the models. Each error names the first bad entry."""
 
 from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
 
-from polytheory.errors import DiscountError, NonFiniteError, NotStochasticError
+from polytheory.errors import DiscountError, NonFiniteError, NotStochasticError, SettingError
 
 ROW_SUM_TOL = 1e-8
 
@@ -48,9 +48,20 @@ def check_finite(x: np.ndarray, name: str) -> None:
         raise NonFiniteError(f"{name}{list(i)} = {x[i]}; every entry must be finite")
 
 
+def stored(P: sp.csr_matrix, S: int, A: int, sparse: bool) -> sp.csr_matrix | np.ndarray:
+    """CSR transitions as they are, or as a dense ``[S, A, S]`` array when that has at most 2^28 entries (2 GiB)."""
+    if sparse:
+        return P
+    if S * A * S > 2**28:
+        raise SettingError(
+            f"S = {S}, A = {A} would need {S * A * S * 8 / 2**30:.0f} GiB stored dense; pass sparse=True"
+        )
+    return P.toarray().reshape(S, A, S)
+
+
 def check_discount(gamma: float, horizon: int | None) -> None:
     """Raise unless gamma lies in [0, 1), or in [0, 1] with a horizon of at least one step."""
-    if horizon is not None and (int(horizon) != horizon or horizon < 1):
+    if horizon is not None and (not np.isfinite(horizon) or int(horizon) != horizon or horizon < 1):
         raise DiscountError(f"horizon = {horizon}; it must be a whole number of steps >= 1, or None")
     if not np.isfinite(gamma) or gamma < 0 or gamma > 1:
         raise DiscountError(f"gamma = {gamma}; it must lie in [0, 1), or be 1 with a horizon")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 
 from polytheory._typing import Float, Int
 from polytheory.errors import ModelError, ShapeError
 from polytheory.models._check import check_distributions
-from polytheory.models.tabular import TabularMDP
+from polytheory.models.tabular import TabularMDP, frozen
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,18 +18,23 @@ class BlockMDP:
     """A latent MDP seen through emissions with disjoint supports [du2019, Assumption 1].
 
     Args:
-        latent: the MDP on latent states, dense, with rewards ``[S, A]`` (or staged).
+        latent: the MDP on latent states, with rewards by state and action (or staged) that are not random.
         emission: ``[S, X]`` probability of each observation in each latent state.
 
     Raises:
-        ShapeError, NotStochasticError; ModelError when an observation can come from two latent states.
+        ShapeError, NotStochasticError; ModelError when an observation can come from two latent states or from none, or when
+            the latent rewards depend on the next state or on chance.
     """
 
     latent: TabularMDP
     emission: Float[np.ndarray, "S X"]
 
     def __post_init__(self) -> None:
-        emission = np.array(self.emission, dtype=float)
+        emission, m = frozen(self.emission, float), self.latent
+        if m.reward_law is not None or any(sp.issparse(r) for r in _stages(m.r)) or m.r.ndim - m._r_staged == 3:
+            raise ModelError(
+                "the latent model pays by transition or by chance, which observations would hide; pass rewards [S, A]"
+            )
         if emission.ndim != 2 or emission.shape[0] != self.latent.S:
             raise ShapeError(f"emission must be [S, X] with S = {self.latent.S}; got {list(emission.shape)}")
         check_distributions(emission, "emission")
@@ -39,7 +45,6 @@ class BlockMDP:
                 f"observation {x} is emitted by latent states {np.flatnonzero(emission[:, x]).tolist()}; every "
                 "observation must belong to exactly one latent state"
             )
-        emission.flags.writeable = False
         object.__setattr__(self, "emission", emission)
 
     @property
@@ -63,6 +68,10 @@ class BlockMDP:
         for x in np.flatnonzero(terminal):  # observations of a terminal state stay as they are
             P[..., x, :, :] = np.eye(self.X)[x]
         return TabularMDP(P, r, m.mu @ self.emission, m.horizon, m.gamma, terminal, name=f"block({m.name})")
+
+
+def _stages(x):
+    return x if isinstance(x, tuple) else (x,)
 
 
 def _dense(m: TabularMDP, h: int) -> Float[np.ndarray, "S A S"]:

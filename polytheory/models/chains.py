@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from polytheory.errors import SettingError
+from polytheory.models._check import stored
 from polytheory.models.tabular import GridLayout, TabularMDP
 
 LEFT, RIGHT = 0, 1
@@ -89,7 +90,7 @@ def ring(*, S: int = 1000, A: int = 2, slip: float = 0.1, gamma: float = 0.99, s
     step = (1 + a // 2) * np.where(a % 2 == 0, 1, -1)
     r = np.zeros((S, A))
     r[0] = 1.0
-    return _walk("ring", s, (s + step) % S, slip, r, gamma, sparse, None)
+    return _walk("ring", s, (s + step) % S, slip, r, gamma, sparse)
 
 
 def river(*, S: int = 1000, A: int = 2, slip: float = 0.3, gamma: float = 0.99, sparse: bool = True) -> TabularMDP:
@@ -103,7 +104,7 @@ def river(*, S: int = 1000, A: int = 2, slip: float = 0.3, gamma: float = 0.99, 
     r = np.zeros((S, A))
     r[0, 0::2] = 0.01
     r[S - 1, 1::2] = 1.0
-    return _walk("river", s, np.clip(s + step, 0, S - 1), slip, r, gamma, sparse, None)
+    return _walk("river", s, np.clip(s + step, 0, S - 1), slip, r, gamma, sparse)
 
 
 def _check_walk(name: str, S: int, A: int, slip: float) -> None:
@@ -111,11 +112,11 @@ def _check_walk(name: str, S: int, A: int, slip: float) -> None:
         raise SettingError(f"{name}(S = {S}, A = {A}, slip = {slip}); S >= 2, A >= 1 and slip in [0, 1) are needed")
 
 
-def _walk(name, s, target, slip, r, gamma, sparse, grid) -> TabularMDP:
+def _walk(name, s, target, slip, r, gamma, sparse) -> TabularMDP:
     S, A = r.shape
     rows = np.arange(S * A)
     P = sp.csr_matrix((np.full(S * A, 1 - slip), (rows, target)), shape=(S * A, S))
     if slip > 0:
         P = (P + sp.csr_matrix((np.full(S * A, slip), (rows, s)), shape=(S * A, S))).tocsr()
     mu = np.full(S, 1.0 / S)
-    return TabularMDP(P if sparse else P.toarray().reshape(S, A, S), r, mu, gamma=gamma, name=name, grid=grid)
+    return TabularMDP(stored(P, S, A, sparse), r, mu, gamma=gamma, name=name)

@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from polytheory.errors import SettingError
+from polytheory.models._check import stored
 from polytheory.models.tabular import GridLayout, TabularMDP
 
 ARROWS = ("←", "↓", "→", "↑")
@@ -62,5 +63,5 @@ def _grid(name, rows, columns, wind, slip, step_reward, gamma, sparse, start, go
     r[last] = 0.0
     terminal = (np.arange(S) == last) & terminal_goal
     mu = np.eye(1, S, start[0] * columns + start[1])[0]
-    return TabularMDP(P if sparse else P.toarray().reshape(S, 4, S), r, mu, None, gamma, terminal, name=name,
+    return TabularMDP(stored(P, S, 4, sparse), r, mu, None, gamma, terminal, name=name,
                       grid=GridLayout(rows, columns, ARROWS))  # fmt: skip

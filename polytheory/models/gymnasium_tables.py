@@ -34,13 +34,15 @@ def read_gymnasium(
     """Read a toy-text environment, and say in plain sentences what was rewired.
 
     A state is made absorbing with reward 0 when it is only ever entered by terminated transitions. A terminated transition
-    into a state that episodes also pass through alive is redirected to one extra state, a sink; its reward is kept.
+    into a state that episodes also pass through alive is redirected to one extra state, a sink; its reward is kept. Time
+    limits of ``gymnasium.make`` are no part of the table: they cut episodes, they do not end them.
 
     Returns:
         The model, with CSR transitions and rewards when the table is large (S > 64), and the notes.
 
     Raises:
-        ModelError: the environment has no table. MissingExtraError: Gymnasium is not installed and an id was given.
+        ModelError: the environment has no table, or moves outside it. MissingExtraError: an id was given and Gymnasium is not
+            installed.
     """
     if isinstance(env, str):
         gymnasium = require("gymnasium", "envs")
@@ -54,19 +56,17 @@ def read_gymnasium(
         raise ModelError(
             f"{inner!r} has no transition table env.unwrapped.P; FrozenLake, Taxi and CliffWalking have one"
         )
+    if getattr(inner, "fickle_passenger", False):
+        raise ModelError(
+            "a fickle passenger changes the destination outside env.P; make Taxi with fickle_passenger=False"
+        )
     S, A = len(table), len(table[0])
-    entries = np.array(
-        [(s * A + a, int(s2), p, r, bool(done)) for s in range(S) for a in range(A) for p, s2, r, done in table[s][a]]
-    )
-    row, after, done = entries[:, 0].astype(int), entries[:, 1].astype(int), entries[:, 4] > 0
-    p, r = entries[:, 2], entries[:, 3]
+    row, after, p, r, done = _entries(table, S, A)
     mu = np.array(getattr(inner, "initial_state_distrib", np.full(S, 1.0 / S)), dtype=float)
 
-    ends, alive = np.zeros(S, dtype=bool), mu > 0
+    ends = np.zeros(S, dtype=bool)
     ends[after[done]] = True
-    # a state is alive when an episode can start there or enter it without ending (from a state that is not itself an end)
-    alive_rows = ~np.isin(row // A, np.flatnonzero(ends & ~alive))
-    alive[after[~done & alive_rows]] = True
+    alive = _alive(mu > 0, ends, row // A, after, done)
     absorbing, shared = ends & ~alive, ends & alive
     notes = []
     if absorbing.any():
@@ -83,6 +83,9 @@ def read_gymnasium(
             f"through; they now lead to one extra absorbing state {S}"
         )
     keep = ~absorbing[row // A]
+    mixed = _mixed_rewards(row[keep], after[keep], r[keep])
+    if mixed:
+        notes.append(f"{mixed} transitions can pay several rewards; the model pays their mean")
     stops = np.concatenate([np.flatnonzero(absorbing), [S] if n > S else []]).astype(int)
     stop_rows = (stops[:, None] * A + np.arange(A)).ravel()
     rows = np.concatenate([row[keep], stop_rows])
@@ -90,17 +93,47 @@ def read_gymnasium(
     probs = np.concatenate([p[keep], np.ones(stop_rows.size)])
     paid = np.concatenate([p[keep] * r[keep], np.zeros(stop_rows.size)])
     shape = (n * A, n)
-    P = sp.csr_matrix((probs, (rows, columns)), shape=shape)  # repeated entries add up
-    R = sp.csr_matrix((paid, (rows, columns)), shape=shape)
-    R = _divided(R, P)
+    P: Any = sp.csr_matrix((probs, (rows, columns)), shape=shape)  # repeated entries add up
+    R: Any = _divided(sp.csr_matrix((paid, (rows, columns)), shape=shape), P)
+    if n <= 64:
+        P, R = P.toarray().reshape(n, A, n), R.toarray().reshape(n, A, n)
     terminal = np.zeros(n, dtype=bool)
     terminal[stops] = True
     name = getattr(getattr(env, "spec", None), "id", None) or type(inner).__name__
     mu = np.pad(mu, (0, n - S))
-    if n > 64:
-        return TabularMDP(P, R, mu, horizon, gamma, terminal, name=name, grid=_layout(inner)), tuple(notes)
-    dense, rewards = P.toarray().reshape(n, A, n), R.toarray().reshape(n, A, n)
-    return TabularMDP(dense, rewards, mu, horizon, gamma, terminal, name=name, grid=_layout(inner)), tuple(notes)
+    return TabularMDP(P, R, mu, horizon, gamma, terminal, name=name, grid=_layout(inner)), tuple(notes)
+
+
+def _entries(table: Mapping, S: int, A: int) -> tuple[np.ndarray, ...]:
+    """Rows s * A + a, next states, probabilities, rewards and ends of the entries with a positive probability."""
+    try:
+        cells = [(s * A + a, table[s][a]) for s in range(S) for a in range(A)]
+        found = [(row, int(s2), p, r, bool(done)) for row, cell in cells for p, s2, r, done in cell if p > 0]
+    except (KeyError, IndexError) as error:
+        raise ModelError(f"env.P must list the same {A} actions in each of the states 0..{S - 1}; {error}") from error
+    row, after, p, r, done = (np.array(column) for column in zip(*found, strict=True))
+    return row, after, p.astype(float), r.astype(float), done
+
+
+def _alive(start: np.ndarray, ends: np.ndarray, state: np.ndarray, after: np.ndarray, done: np.ndarray) -> np.ndarray:
+    """States where an episode can be without having ended: starts, and what unfinished transitions enter from such states.
+
+    States that end no episode count as alive sources, so that every state of the table can be asked about.
+    """
+    alive = start.copy()
+    while True:
+        source = alive | ~ends
+        grown = alive.copy()
+        grown[after[~done & source[state]]] = True
+        if (grown == alive).all():
+            return alive
+        alive = grown
+
+
+def _mixed_rewards(row: np.ndarray, after: np.ndarray, r: np.ndarray) -> int:
+    """Number of (s, a, s') that occur with more than one reward."""
+    distinct = np.unique(np.column_stack([row, after, r]), axis=0)
+    return int((np.unique(distinct[:, :2], axis=0, return_counts=True)[1] > 1).sum())
 
 
 def _count_moving(absorbing: np.ndarray, row: np.ndarray, after: np.ndarray, r: np.ndarray, A: int) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from polytheory._typing import Float
 from polytheory.errors import ShapeError
 from polytheory.models._check import check_discount, check_distributions, check_finite
-from polytheory.models.tabular import TabularMDP
+from polytheory.models.tabular import TabularMDP, frozen
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,15 +39,18 @@ class LinearMDP:
     def __post_init__(self) -> None:
         check_discount(self.gamma, self.horizon)
         for field in ("phi", "measures", "theta", "mu"):
-            array = np.array(getattr(self, field), dtype=float)
+            array = frozen(getattr(self, field), float)
             check_finite(array, field)
-            array.flags.writeable = False
             object.__setattr__(self, field, array)
+        if self.phi.ndim != 3 or 0 in self.phi.shape:
+            raise ShapeError(f"phi must be [S, A, d] with S, A, d >= 1; got {list(self.phi.shape)}")
         S, _, d = self.phi.shape
+        if self.mu.shape != (S,):
+            raise ShapeError(f"mu must have shape [S] = [{S}]; got {list(self.mu.shape)}")
         for field, rank, tail in (("measures", 2, (d, S)), ("theta", 1, (d,))):
             shape = getattr(self, field).shape
-            stages = shape[: len(shape) - rank]
-            if shape[len(stages) :] != tail or stages not in ((), (self.horizon,)):
+            stages = shape[:-rank]
+            if shape[-rank:] != tail or stages not in ((), (self.horizon,)):
                 raise ShapeError(
                     f"{field} must be {list(tail)} or [horizon, ...] = {[self.horizon, *tail]}; got {list(shape)}"
                 )

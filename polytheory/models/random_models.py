@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from polytheory.errors import SettingError
+from polytheory.models._check import stored
 from polytheory.models.tabular import TabularMDP
 
 
@@ -29,7 +30,7 @@ def garnet(
     P = sp.csr_matrix((p.ravel(), columns.astype(np.int32).ravel(), indptr), shape=(rows, S))
     r = rng.random((S, A))
     mu = np.full(S, 1.0 / S)
-    return TabularMDP(P if sparse else P.toarray().reshape(S, A, S), r, mu, horizon, gamma, name="garnet")
+    return TabularMDP(stored(P, S, A, sparse), r, mu, horizon, gamma, name="garnet")
 
 
 def _distinct(rng: np.random.Generator, rows: int, k: int, n: int) -> np.ndarray:

@@ -8,9 +8,10 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
-from polytheory._typing import Array, Float, Int
+from polytheory._typing import Array, Float
 from polytheory.errors import EmptyActionSetError, ModelError, NotStochasticError, ShapeError, TerminalError
 from polytheory.models._check import check_csr, check_discount, check_distributions, check_finite
+from polytheory.models._successors import SuccessorTable, successor_table
 
 
 @dataclass(frozen=True)
@@ -34,20 +35,6 @@ class RewardAtoms:
 
 
 @dataclass(frozen=True, eq=False)
-class SuccessorTable:
-    """Padded successors of every state-action pair: what both rooms sample from.
-
-    Fields, with a leading stage axis when the model is staged: ``next_state`` [S, A, K] int64; ``cdf`` [S, A, K],
-    cumulative probabilities whose last true successor and padding hold exactly 1; ``reward`` [S, A, K] of the
-    transition. Sampling: k = number of entries of ``cdf[s, a]`` that are <= u.
-    """
-
-    next_state: Int[np.ndarray, "*H S A K"]
-    cdf: Float[np.ndarray, "*H S A K"]
-    reward: Float[np.ndarray, "*H S A K"]
-
-
-@dataclass(frozen=True, eq=False)
 class TabularMDP:
     """A finite MDP, discounted or with a finite horizon.
 
@@ -57,7 +44,8 @@ class TabularMDP:
     Args:
         P: ``[S, A, S]``; ``[H, S, A, S]`` stage-dependent; CSR ``(S*A, S)`` with row ``s*A + a``; or a tuple of H such.
         r: ``[S, A]`` or ``[S, A, S]``; with a leading H for stage-dependent rewards; for sparse ``P`` also a CSR matrix
-            ``(S*A, S)`` of transition rewards (or a tuple of H).
+            ``(S*A, S)`` of transition rewards (or a tuple of H) in place of ``[S, A, S]``. Where H = S = A, a dense array of
+            rank 3 is read as ``[S, A, S]``: pass ``[H, S, A, S]`` to say it by stage.
         mu: start distribution ``[S]``.
         horizon: number of steps of an episode, or None.
         gamma: discount in [0, 1); 1 is allowed with a horizon.
@@ -73,12 +61,12 @@ class TabularMDP:
     Arrays are copied and made read-only; an array that is read-only already is kept without a copy.
     """
 
-    P: Array | sp.csr_matrix | tuple[sp.csr_matrix, ...]
-    r: Array | sp.csr_matrix | tuple[sp.csr_matrix, ...]
+    P: Array  # or CSR, or a tuple of CSR
+    r: Array  # or CSR, or a tuple of CSR
     mu: Array
     horizon: int | None = None
     gamma: float = 1.0
-    terminal: Array | None = None
+    terminal: Array = None
     reward_law: RewardAtoms | None = None
     name: str = "tabular"
     grid: GridLayout | None = None
@@ -86,7 +74,8 @@ class TabularMDP:
     def __post_init__(self) -> None:
         check_discount(self.gamma, self.horizon)
         put = object.__setattr__
-        put(self, "mu", _frozen(self.mu, float))
+        put(self, "horizon", None if self.horizon is None else int(self.horizon))
+        put(self, "mu", frozen(self.mu, float))
         if self.mu.ndim != 1 or self.mu.size == 0:
             raise ShapeError(f"mu must have shape [S] with S >= 1; got {list(self.mu.shape)}")
         check_distributions(self.mu, "mu")
@@ -95,7 +84,7 @@ class TabularMDP:
         self._check_transitions()
         self._check_rewards()
         terminal = np.zeros(self.S, dtype=bool) if self.terminal is None else self.terminal
-        put(self, "terminal", _frozen(terminal, bool))
+        put(self, "terminal", frozen(terminal, bool))
         self._check_terminal()
         self._check_law()
         if self.grid is not None and self.grid.rows * self.grid.columns > self.S:
@@ -143,7 +132,7 @@ class TabularMDP:
 
     # ---- views by stage --------------------------------------------------------------------------------------------
 
-    def P_at(self, h: int = 0) -> Array | sp.csr_matrix:
+    def P_at(self, h: int = 0) -> Array:
         """Transitions of stage ``h``: ``[S, A, S]``, or CSR ``(S*A, S)``."""
         return self.P[h] if self._P_staged else self.P
 
@@ -189,41 +178,7 @@ class TabularMDP:
     @cached_property
     def successors(self) -> SuccessorTable:
         """The padded successor table of the model, made on first use."""
-        if not self.is_staged:
-            parts = self._successors_at(0)
-            return SuccessorTable(*(_readonly(x) for x in parts))
-        stages = [self._successors_at(h) for h in range(self.horizon or 1)]
-        K = max(x[0].shape[-1] for x in stages)
-        padded = [[_pad_last(x, K) for x in stage] for stage in stages]
-        return SuccessorTable(*(_readonly(np.stack([stage[i] for stage in padded])) for i in range(3)))
-
-    def _successors_at(self, h: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        P = self.P_at(h)
-        csr = P if sp.issparse(P) else sp.csr_matrix(np.asarray(P).reshape(self.S * self.A, self.S))
-        rows = self.S * self.A
-        positive = csr.data > 0
-        row_of = np.repeat(np.arange(rows), np.diff(csr.indptr))[positive]
-        column, p = csr.indices[positive].astype(np.int64), csr.data[positive]
-        counts = np.bincount(row_of, minlength=rows)
-        K = int(counts.max())
-        slot = np.arange(row_of.size) - np.repeat(np.cumsum(counts) - counts, counts)
-        last = counts[:, None] - 1
-        next_state = np.zeros((rows, K), dtype=np.int64)
-        prob = np.zeros((rows, K))
-        next_state[row_of, slot] = column
-        prob[row_of, slot] = p
-        past = np.arange(K)[None, :] >= last
-        next_state = np.where(past, np.take_along_axis(next_state, last, axis=1), next_state)
-        cdf = np.where(past, 1.0, np.cumsum(prob, axis=1))
-        shape = (self.S, self.A, K)
-        r = self.r[h] if self._r_staged else self.r
-        if sp.issparse(r):
-            reward = np.asarray(r[np.arange(rows)[:, None], next_state].todense())
-        elif r.ndim == 3:
-            reward = r.reshape(rows, self.S)[np.arange(rows)[:, None], next_state]
-        else:
-            reward = np.repeat(r.reshape(rows, 1), K, axis=1)
-        return next_state.reshape(shape), cdf.reshape(shape), np.asarray(reward, dtype=float).reshape(shape)
+        return successor_table(self)
 
     # ---- validation ------------------------------------------------------------------------------------------------
 
@@ -239,6 +194,8 @@ class TabularMDP:
             if sp.issparse(P):
                 if P.shape[1] != S or P.shape[0] % S:
                     raise ShapeError(f"{name} must be CSR of shape (S*A, S) with S = {S} from mu; got {P.shape}")
+                if P.shape != stages[0].shape:
+                    raise ShapeError(f"{name} has shape {P.shape} but P[0] has {stages[0].shape}; A may not change")
                 if P.shape[0] == 0:
                     raise EmptyActionSetError(f"{name} has no rows: every state needs at least one action")
                 check_csr(P, P.shape[0] // S, name)
@@ -290,7 +247,7 @@ class TabularMDP:
         law = self.reward_law
         if law is None:
             return
-        values, probs = _frozen(law.values, float), _frozen(law.probs, float)
+        values, probs = frozen(law.values, float), frozen(law.probs, float)
         if self.is_staged:
             raise ModelError("reward_law with stage-dependent P or r is not supported; put the stage into the state")
         if probs.shape != (self.S, self.A, values.size):
@@ -310,7 +267,7 @@ def _readonly(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def _frozen(x, dtype) -> np.ndarray:
+def frozen(x, dtype) -> np.ndarray:
     """A read-only array of the dtype: the same object when it is one already, else a copy."""
     if isinstance(x, np.ndarray) and x.dtype == dtype and not x.flags.writeable:
         return x
@@ -323,7 +280,7 @@ def _frozen(x, dtype) -> np.ndarray:
 def _frozen_tree(x):
     if isinstance(x, tuple) and x and all(sp.issparse(m) for m in x):
         return tuple(_frozen_csr(m) for m in x)
-    return _frozen_csr(x) if sp.issparse(x) else _frozen(x, float)
+    return _frozen_csr(x) if sp.issparse(x) else frozen(x, float)
 
 
 def _frozen_csr(m) -> sp.csr_matrix:
@@ -335,10 +292,6 @@ def _frozen_csr(m) -> sp.csr_matrix:
     for part in (csr.data, csr.indices, csr.indptr):
         part.flags.writeable = False
     return csr
-
-
-def _pad_last(x: np.ndarray, K: int) -> np.ndarray:
-    return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, K - x.shape[-1])], mode="edge")
 
 
 __all__ = ["GridLayout", "RewardAtoms", "SuccessorTable", "TabularMDP"]
