@@ -87,4 +87,4 @@ def test_a_policy_without_directions_is_shown_by_its_labels():
 
     grid = replace(grid_values(), arrows=["hold", "sell", "→", "↑"])
     page, _ = cells(grid)
-    assert any(text == "hold" for _, text in page.all("text"))
+    assert any(text == "hold 70%" for _, text in page.all("text"))
