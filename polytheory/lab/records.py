@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -166,7 +167,8 @@ def write_atomically(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it may not exist
+            beside.unlink()
         raise SettingError(f"cannot write {path}: {error.strerror}; pass another path") from error
 
 

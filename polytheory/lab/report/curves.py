@@ -9,13 +9,13 @@ from polytheory.lab.report.html import Safe, el, join
 from polytheory.lab.report.scales import Scale, fit, label
 
 WIDTH, HEIGHT = 460, 300
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 46
+LEFT, RIGHT, TOP, BOTTOM = 68, 12, 12, 46
 COLOURS = 4  # of the palette in the style sheet: classes c0 to c3
 
 
 def figure(curve: Curve) -> Safe:
     """The curve with title, legend and caption."""
-    marks = [_legend(f"line c{i % COLOURS}{_dash(s)}", s.label) for i, s in enumerate(curve.series)]
+    marks = [_legend(f"line c{i % COLOURS}{_kind(i, s)}", s.label) for i, s in enumerate(curve.series)]
     marks += [_legend("level", item.label) for item in curve.levels]
     return el(
         "figure",
@@ -34,11 +34,11 @@ def _drawing(curve: Curve) -> Safe:
     levels = [item.y for item in curve.levels]
     heights = [v for s in curve.series for v in (*s.y, *s.low, *s.high)] + levels
     y = fit(heights, HEIGHT - BOTTOM, TOP, log=curve.log_y)
-    parts = [_axes(x, y, curve)]
+    parts: list[Safe | None] = [_axes(x, y, curve)]
     for i, s in enumerate(curve.series):
         parts.append(_band(s, i, x, y))
         parts += [
-            el("polyline", points=_points(run), class_=f"line c{i % COLOURS}{_dash(s)}")
+            el("polyline", points=_points(run), class_=f"line c{i % COLOURS}{_kind(i, s)}")
             for run in _runs(s.x, s.y, x, y)
         ]
     for item in curve.levels:
@@ -105,8 +105,9 @@ def _ends(s: Series) -> str:
     return f"{s.label}: from {shown[0]:.3g} to {shown[-1]:.3g}." if shown else f"{s.label}: nothing to show."
 
 
-def _dash(s: Series) -> str:
-    return " dashed" if s.dashed else ""
+def _kind(i: int, s: Series) -> str:
+    # the first line is drawn broad, so that another one on top of it does not hide it
+    return " dashed" if s.dashed else " broad" if i == 0 and not s.low else ""
 
 
 def _legend(kind: str, text: str) -> Safe:

@@ -16,15 +16,21 @@ FAINT = 0.05  # actions less likely than this are not drawn
 def figure(grid: GridValues, what: str) -> Safe:
     """The grid with title, colour bar and caption."""
     low, high = min(grid.values), max(grid.values)
+    pointed = all(arrow in DIRECTIONS for arrow in grid.arrows)
+    how = (
+        "its actions as arrows, longer when more likely"
+        if pointed
+        else "the likeliest actions with their probabilities"
+    )
     return el(
         "figure",
-        el("h4", f"Value and policy on the grid: {what}"),
+        el("h4", f"Value and policy: {what}"),
         el("div", _drawing(grid, low, high, what), class_="scroll", tabindex=0),
         _bar(low, high),
         el(
             "figcaption",
-            "Each cell shows the exact value of the policy found; arrows show its actions, longer when more likely. "
-            f"S: episodes start here. ■: an episode ends here{' (★: with a reward)' if any(grid.goals) else ''}.",
+            f"Each cell shows a state's exact value under the policy found and {how}. "
+            f"◤: episodes start here. ■: an episode ends here{' (★: with a reward)' if any(grid.goals) else ''}.",
         ),
     )
 
@@ -56,7 +62,7 @@ def _drawing(grid: GridValues, low: Number, high: Number, what: str) -> Safe:
     text = f"{what}: values from {low:.4g} to {high:.4g} on a grid of {grid.rows} rows and {grid.columns} columns"
     return el(
         "svg", el("title", text), *cells, viewBox=f"0 0 {width} {height}", role="img", aria_label=text, class_="grid",
-        style=f"min-width:{grid.columns * 36}px;max-width:{max(width, 300) * 1.5:g}px",
+        style=f"min-width:{grid.columns * 36}px;max-width:{grid.columns * 96}px",
     )  # fmt: skip
 
 
@@ -74,9 +80,12 @@ def _cell(grid: GridValues, s: int, low: Number, high: Number) -> Safe:
         parts.append(el("text", mark, x=x + CELL / 2, y=y + CELL / 2 + 7, fill=pen, text_anchor="middle", font_size=20))
     else:
         parts.append(el("text", _short(v), x=x + CELL / 2, y=y + 15, fill=pen, text_anchor="middle", font_size=12))
-        parts += _arrows(grid, s, x + CELL / 2, y + CELL / 2 + 8, pen)
+        draw = _arrows if all(arrow in DIRECTIONS for arrow in grid.arrows) else _named
+        parts += draw(grid, s, x + CELL / 2, y + CELL / 2 + 8, pen)
     if grid.starts[s]:
-        parts.append(el("text", "S", x=x + 5, y=y + CELL - 5, fill=pen, font_size=12, font_weight="bold"))
+        parts.append(
+            el("polygon", points=f"{x + 2},{y + 2} {x + 11},{y + 2} {x + 2},{y + 11}", fill=pen, class_="start")
+        )
     return el("g", *parts)
 
 
@@ -84,9 +93,6 @@ def _arrows(grid: GridValues, s: int, x: Number, y: Number, pen: str) -> list[Sa
     parts = []
     for arrow, p in zip(grid.arrows, grid.policy[s], strict=True):
         if p < FAINT:
-            continue
-        if arrow not in DIRECTIONS:
-            parts.append(el("text", arrow, x=x, y=y + 4, fill=pen, text_anchor="middle", font_size=12))
             continue
         dx, dy = DIRECTIONS[arrow]
         size = 5 + 9 * p
@@ -101,6 +107,16 @@ def _arrows(grid: GridValues, s: int, x: Number, y: Number, pen: str) -> list[Sa
     return parts
 
 
+def _named(grid: GridValues, s: int, x: Number, y: Number, pen: str) -> list[Safe]:
+    """The two likeliest actions by name, for actions that point nowhere."""
+    likely = sorted(zip(grid.policy[s], grid.arrows, strict=True), key=lambda pair: -pair[0])[:2]
+    lines = [f"{name} {p:.0%}" for p, name in likely if p >= FAINT]
+    return [
+        el("text", text, x=x, y=y - 1 + 13 * i, fill=pen, text_anchor="middle", font_size=11)
+        for i, text in enumerate(lines)
+    ]
+
+
 def _words(grid: GridValues, s: int) -> str:
     likely = [f"{arrow} {p:.2g}" for arrow, p in zip(grid.arrows, grid.policy[s], strict=True) if p >= 0.005]
     policy = "an episode ends here" if grid.ends[s] else "policy " + ", ".join(likely)
@@ -109,7 +125,7 @@ def _words(grid: GridValues, s: int) -> str:
 
 def _short(v: Number) -> str:
     text = f"{v:.3f}" if abs(v) < 1 else f"{v:.3g}" if abs(v) < 1000 else f"{v:.1e}"
-    return text.replace("-", "\u2212")
+    return "0.000" if text == "-0.000" else text.replace("-", "\u2212")
 
 
 def _bar(low: Number, high: Number) -> Safe:

@@ -39,7 +39,7 @@ def _top(found: Verification) -> Safe:
         el("p", "Everything that was checked holds.", class_="good")
         if not bad
         else join(
-            el("p", f"{len(bad)} checks failed:", class_="bad"),
+            el("p", f"What fails ({len(bad)}):", class_="bad"),
             el("ul", *(el("li", line, class_="bad") for line in bad)),
         )
     )

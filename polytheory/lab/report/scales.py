@@ -60,7 +60,7 @@ def label(x: Number) -> str:
     if x == 0:
         return "0"
     power = math.floor(math.log10(abs(x)) + 1e-9)
-    if -4 < power < 5:
+    if -3 < power < 5:
         return f"{x:,.6g}".replace(",", "\u2009").replace("-", "\u2212")
     head = x / 10.0**power
     digits = "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(d)] if d.isdigit() else "⁻" for d in str(power))

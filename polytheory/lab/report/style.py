@@ -13,7 +13,7 @@ CSS = """
   * { print-color-adjust:exact; -webkit-print-color-adjust:exact; } }
 * { box-sizing:border-box; }
 html { -webkit-text-size-adjust:100%; }
-body { margin:0 auto; padding:1.5rem 1rem 4rem; max-width:72rem; background:var(--bg); color:var(--ink);
+body { margin:0 auto; padding:1.5rem 1rem 4rem; max-width:72rem; overflow-wrap:anywhere; background:var(--bg); color:var(--ink);
   font:1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
 h1 { font-size:1.9rem; line-height:1.2; margin:.2rem 0 .4rem; }
 h2 { font-size:1.5rem; line-height:1.25; margin:0 0 .3rem; }
@@ -36,7 +36,7 @@ dl.facts { display:grid; grid-template-columns:repeat(auto-fill, minmax(11rem, 1
 dl.facts div { min-width:0; } dl.facts div.wide { grid-column:1 / -1; }
 dt { font-size:.82rem; } dd { margin:0; overflow-wrap:anywhere; }
 .figures { display:grid; grid-template-columns:repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap:1.5rem 2rem; }
-.figures.solo { max-width:44rem; }
+.figures.solo { max-width:34rem; }
 figure { margin:0; min-width:0; }
 figcaption { font-size:.86rem; margin-top:.5rem; }
 svg { display:block; width:100%; height:auto; }
@@ -44,6 +44,7 @@ svg text { font-family:inherit; }
 .axes text { fill:var(--soft); font-size:12.5px; }
 .rule { stroke:var(--rule); stroke-width:1; } .axis { stroke:var(--soft); stroke-width:1; }
 .line { fill:none; stroke-width:2.2; stroke-linejoin:round; stroke-linecap:round; } .dashed { stroke-dasharray:6 5; }
+.broad { stroke-width:5.5; opacity:.45; }
 .line.c0 { stroke:var(--c0); } .line.c1 { stroke:var(--c1); } .line.c2 { stroke:var(--c2); } .line.c3 { stroke:var(--c3); }
 .band { opacity:.22; } .band.c0 { fill:var(--c0); } .band.c1 { fill:var(--c1); } .band.c2 { fill:var(--c2); }
 .band.c3 { fill:var(--c3); }
@@ -67,5 +68,5 @@ footer { margin-top:3rem; font-size:.85rem; color:var(--soft); }
 @media (max-width:36rem) { body { padding:1rem .8rem 3rem; } h1 { font-size:1.5rem; } h2 { font-size:1.25rem; }
   article.demo { padding:.8rem .7rem; }
   dl.levels { grid-template-columns:1fr; gap:.1rem; } dl.levels dd { margin-bottom:.5rem; }
-  dl.facts { grid-template-columns:1fr 1fr; } }
+  dl.facts { grid-template-columns:1fr 1fr; } .axes text { font-size:16px; } }
 """
