@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polytheory._typing import Float
+from polytheory._typing import Float, Shaped
 from polytheory.errors import NotSolvedError, SettingError
 from polytheory.models.tabular import TabularMDP
 from polytheory.policies import TabularPolicy
@@ -73,9 +73,15 @@ def derivatives(model: TabularMDP, policy: SoftmaxTable, *, truncation: int | No
 
 
 def policy_gradient(
-    x: Float[np.ndarray, " S"], pi: Float[np.ndarray, "S A"], z: Float[np.ndarray, "S A d"], q: Float[np.ndarray, "S A"]
-) -> Float[np.ndarray, " d"]:
-    """The policy gradient theorem: ``sum_{s, a} x(s) pi(a | s) z(s, a) Q(s, a)`` with unnormalised visits x."""
+    x: Shaped[np.ndarray, " S"],
+    pi: Shaped[np.ndarray, "S A"],
+    z: Shaped[np.ndarray, "S A d"],
+    q: Shaped[np.ndarray, "S A"],
+) -> Shaped[np.ndarray, " d"]:
+    """The policy gradient theorem: ``sum_{s, a} x(s) pi(a | s) z(s, a) Q(s, a)`` with unnormalised visits x.
+
+    Numbers or symbols [sutton1999, Thm. 1].
+    """
     return ((x[:, None] * pi * q)[..., None] * z).sum(axis=(0, 1))
 
 
@@ -190,7 +196,9 @@ def enumerate_trajectories(
                 continue
             for a, s2 in itertools.product(range(model.A), range(model.S)):
                 if pi[s, a] * table[s, a, s2] > 0:
-                    grown.append((p * pi[s, a] * table[s, a, s2], (*states, s2), (*actions, a), (*rewards, r[s, a, s2])))
+                    grown.append(
+                        (p * pi[s, a] * table[s, a, s2], (*states, s2), (*actions, a), (*rewards, r[s, a, s2]))
+                    )
         rows = grown
     return np.array([p for p, *_ in rows]), _as_trajectories(rows, truncation)
 

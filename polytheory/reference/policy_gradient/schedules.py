@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 from polytheory.errors import SettingError
 from polytheory.reference.policy_gradient.theory import contraction_gamma0
@@ -15,8 +16,8 @@ from polytheory.reference.policy_gradient.theory import contraction_gamma0
 SCHEDULES = ("theorem", "constant-step", "constant-momentum", "constant")
 
 
-def decay(t: int) -> float:
-    """``x_t = 2 / (t + 2)``."""
+def decay(t: Any) -> Any:
+    """``x_t = 2 / (t + 2)`` (operators only: symbols go through)."""
     return 2 / (t + 2)
 
 

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from polytheory.proofs_check._rooms import Room
 from polytheory.proofs_check.policy_gradient import tracking
 from polytheory.proofs_check.policy_gradient.tracking import Experiment, Track
+from polytheory.reference.policy_gradient.exact import derivatives
 
 FULL = Experiment(gamma0=0.5, first=256, last=4096, groups=16, per_group=4)
 
@@ -20,6 +21,13 @@ def test_path_has_the_prescribed_steps():
     assert_allclose(theta[0], theta[1], atol=0)
     chord = np.linalg.norm(np.diff(theta[1:], axis=0), axis=1)
     assert_allclose(2 * np.arcsin(chord / 2), 0.5 * 2 / (np.arange(100) + 2), rtol=1e-10)
+
+
+def test_gradients_along_the_path():
+    e = Experiment(last=20)
+    for t in (0, 7, 20):
+        exact = derivatives(tracking.CASE.model, tracking.CASE.reference(tracking.path(e)[t + 1]), truncation=4)
+        assert_allclose(tracking.gradients(e)[t], exact.gradient, atol=1e-14)
 
 
 def test_fit_recovers_a_known_rate():
