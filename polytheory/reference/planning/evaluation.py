@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from polytheory._typing import Array, Float
 from polytheory.errors import PolicyError, UnknownNameError
 from polytheory.models.tabular import TabularMDP
-from polytheory.policies import TabularPolicy
+from polytheory.policies import Memoryless, Policy, TabularPolicy
 from polytheory.reference.planning.bellman import UNIT, policy_backup
 from polytheory.reference.planning.certificate import Facts, certified, certify, check_settings, facts, stage_error
 
@@ -31,7 +31,7 @@ class Evaluation:
     sweeps: int
 
 
-def evaluate(model: TabularMDP, policy: TabularPolicy, *, method: str = "direct", tol: float = 1e-6) -> Evaluation:
+def evaluate(model: TabularMDP, policy: Policy, *, method: str = "direct", tol: float = 1e-6) -> Evaluation:
     """Value of a policy, with a certified error.
 
     A model with a horizon is evaluated backward by stages, ``v_h = T_pi_h v_{h+1}``. Without one, ``"direct"`` solves
@@ -76,17 +76,23 @@ def _facts_under(model: TabularMDP, table: np.ndarray) -> Facts:
     return Facts(known.terms + A + 1, known.row_gap + gap + known.row_gap * gap, known.reward * (1 + gap))
 
 
-def policy_table(model: TabularMDP, policy: TabularPolicy) -> Float[np.ndarray, "*H S A"]:
+def policy_table(model: TabularMDP, policy: Policy) -> Float[np.ndarray, "*H S A"]:
     """Action probabilities of a policy, checked against the model: ``[S, A]``, or ``[H, S, A]`` with a horizon.
 
     Raises `PolicyError` when the shape does not fit, or a staged policy meets a model without horizon.
     """
-    shape = policy.table.shape
+    if not isinstance(policy, Memoryless):
+        raise PolicyError(
+            f"{type(policy).__name__} has memory; exact evaluation by states needs a policy that looks only at (h, s)"
+        )
+    # memoryless policies of other kinds (a softmax, say) are stationary tables
+    table = policy.table if isinstance(policy, TabularPolicy) else policy.probs(None, 0, np.arange(model.S))
+    shape = table.shape
     allowed = [(model.S, model.A)] + ([(model.horizon, model.S, model.A)] if model.horizon is not None else [])
     if shape not in allowed:
         names = " or ".join(str(list(x)) for x in allowed)
         raise PolicyError(f"policy table has shape {list(shape)}; {model.name} needs {names}")
-    return policy.table
+    return table
 
 
 def policy_chain(
@@ -112,7 +118,7 @@ def solve_linear(
     return splu(sp.csc_matrix(sp.identity(b.size) - gamma * M)).solve(b)
 
 
-def discounted_occupancy(model: TabularMDP, policy: TabularPolicy) -> Float[np.ndarray, "*H S A"]:
+def discounted_occupancy(model: TabularMDP, policy: Policy) -> Float[np.ndarray, "*H S A"]:
     """Discounted expected visits from the start distribution.
 
     Returns:
@@ -132,7 +138,7 @@ def discounted_occupancy(model: TabularMDP, policy: TabularPolicy) -> Float[np.n
     return x
 
 
-def return_of(model: TabularMDP, policy: TabularPolicy) -> float:
+def return_of(model: TabularMDP, policy: Policy) -> float:
     """Expected discounted return from the start distribution: ``J = mu . V^pi``, by exact evaluation."""
     v = evaluate(model, policy).v
     return float(model.mu @ (v if model.horizon is None else v[0]))

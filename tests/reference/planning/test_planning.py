@@ -67,9 +67,9 @@ def test_sparse_is_dense(method):
     assert_allclose(a.v, b.v, rtol=0, atol=a.bound + b.bound)
 
 
-@pytest.mark.parametrize("solver", ["gmres", "bicgstab"])
-def test_krylov_needs_far_fewer_sweeps_on_a_slow_ring(solver):
-    model = ring(100, 0.999)
+@pytest.mark.parametrize(("solver", "S"), [("gmres", 30), ("bicgstab", 100)])
+def test_krylov_needs_far_fewer_sweeps_on_a_slow_ring(solver, S):
+    model = ring(S, 0.999)
     inner = run(p.InexactPolicyIteration(solver=solver, tol=1e-7), access.KnownModel(model), progress=False).state
     exact = run(p.PolicyIteration(tol=1e-7), access.KnownModel(model), progress=False).state
     assert_allclose(inner.v, exact.v, rtol=0, atol=inner.bound + exact.bound)
