@@ -83,9 +83,7 @@ def _cell(grid: GridValues, s: int, low: Number, high: Number) -> Safe:
         draw = _arrows if all(arrow in DIRECTIONS for arrow in grid.arrows) else _named
         parts += draw(grid, s, x + CELL / 2, y + CELL / 2 + 8, pen)
     if grid.starts[s]:
-        parts.append(
-            el("polygon", points=f"{x + 2},{y + 2} {x + 11},{y + 2} {x + 2},{y + 11}", fill=pen, class_="start")
-        )
+        parts.append(el("path", d=f"M{x + 2} {y + 2}h9l-9 9z", fill=pen, class_="start"))
     return el("g", *parts)
 
 
