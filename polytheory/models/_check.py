@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -59,7 +61,7 @@ def stored(P: sp.csr_matrix, S: int, A: int, sparse: bool) -> sp.csr_matrix | np
     return P.toarray().reshape(S, A, S)
 
 
-def check_discount(gamma: float, horizon: int | None) -> None:
+def check_discount(gamma: float, horizon: Any) -> None:
     """Raise unless gamma lies in [0, 1), or in [0, 1] with a horizon of at least one step."""
     if horizon is not None and (not np.isfinite(horizon) or int(horizon) != horizon or horizon < 1):
         raise DiscountError(f"horizon = {horizon}; it must be a whole number of steps >= 1, or None")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from polytheory._typing import Float, Int
+from polytheory._typing import Array, Float, Int
 from polytheory.errors import ModelError, ShapeError
 from polytheory.models._check import check_distributions
 from polytheory.models.tabular import TabularMDP, frozen
@@ -27,7 +27,7 @@ class BlockMDP:
     """
 
     latent: TabularMDP
-    emission: Float[np.ndarray, "S X"]
+    emission: Array
 
     def __post_init__(self) -> None:
         emission, m = frozen(self.emission, float), self.latent

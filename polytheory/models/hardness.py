@@ -62,7 +62,7 @@ def mixing_time(mdp: TabularMDP, policy: Float[np.ndarray, "S A"], *, eps: float
         return bool((0.5 * np.abs(M - law).sum(axis=1)).max() > eps)
 
     if not far(np.eye(mdp.S)):
-        return 0
+        return 0.0
     powers = [K]
     while far(powers[-1]):
         if 2 ** len(powers) > limit:
@@ -73,7 +73,7 @@ def mixing_time(mdp: TabularMDP, policy: Float[np.ndarray, "S A"], *, eps: float
     for k in reversed(range(len(powers))):
         if far(M @ powers[k]):
             t, M = t + 2**k, M @ powers[k]
-    return t + 1
+    return float(t + 1)
 
 
 def _chain(mdp: TabularMDP, policy: Float[np.ndarray, "S A"]) -> Float[np.ndarray, "S S"]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polytheory._typing import Float
+from polytheory._typing import Array, Float
 from polytheory.errors import ShapeError
 from polytheory.models._check import check_discount, check_distributions, check_finite
 from polytheory.models.tabular import TabularMDP, frozen
@@ -28,10 +28,10 @@ class LinearMDP:
         ShapeError, NotStochasticError, NonFiniteError, DiscountError: with the bad entry named.
     """
 
-    phi: Float[np.ndarray, "S A d"]
-    measures: Float[np.ndarray, "*H d S"]
-    theta: Float[np.ndarray, "*H d"]
-    mu: Float[np.ndarray, " S"]
+    phi: Array
+    measures: Array
+    theta: Array
+    mu: Array
     horizon: int | None = None
     gamma: float = 1.0
     name: str = "linear"
