@@ -267,10 +267,10 @@ def _softmax(**settings: Any) -> Any:
 
 
 DEMOS = (
-    Demo("two-state", "NHarpg", _softmax(truncation=30, gamma0=0.5), steps=150, lockstep_steps=15, lockstep_replicas=2),
-    Demo("two-state", "Harpg", _softmax(truncation=30, gamma0=0.2), steps=150, lockstep_steps=15, lockstep_replicas=2),
+    Demo("two-state", "NHarpg", _softmax(truncation=30, gamma0=0.5, batch=8), steps=100, lockstep_steps=15),
+    Demo("two-state", "Harpg", _softmax(truncation=30, gamma0=0.2, batch=8), steps=100, lockstep_steps=15),
     Demo(
-        "cliffwalking", "NHarpg", _softmax(truncation=30, gamma0=1.0, batch=4), steps=120, options={"gamma": 0.9},
+        "cliffwalking", "NHarpg", _softmax(truncation=30, gamma0=1.0, batch=4), steps=80, options={"gamma": 0.9},
         lockstep_steps=8,
     ),
 )  # fmt: skip

@@ -162,7 +162,7 @@ def _softmax(**settings: Any) -> Any:
 
 
 DEMOS = (
-    Demo("two-state", "NPgIgt", _softmax(truncation=30, gamma0=0.5), steps=250, lockstep_steps=15, lockstep_replicas=2),
+    Demo("two-state", "NPgIgt", _softmax(truncation=30, gamma0=0.5, batch=8), steps=100, lockstep_steps=15),
     Demo(
         "frozenlake", "NPgIgt", _softmax(truncation=40, gamma0=3.0, batch=128), steps=100, options={"gamma": 0.95},
         lockstep_steps=10,

@@ -103,7 +103,7 @@ def gradients(e: Experiment) -> np.ndarray:
         for h in range(CASE.truncation):
             total += model.gamma**h * np.einsum("ts,tsa,sa->t", x, pi, model.r_at())
             x = np.einsum("ts,tsa,sau->tu", x, pi, P)
-        columns.append(total.imag / STEP)
+        columns.append(np.imag(total) / STEP)
     return np.stack(columns, axis=1)
 
 

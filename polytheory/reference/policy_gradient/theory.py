@@ -93,6 +93,15 @@ def telescoped(start: Any, steps: Any) -> Any:
     return start * (start + 1) / (steps * (steps + 1))
 
 
+def gap_after_step(gap: Any, error: Any, step: Any, M_g: Any, mu_F: Any, L: Any) -> Any:
+    """Bound on ``J* - J - sqrt(eps_bias) / (1 - gamma)`` after a normalised step, given the bound before it.
+
+    ``(1 - step mu_F / (3 M_g)) gap + (8 / 3) step error + L step^2 / 2``: smoothness, the ascent inequality in its form
+    ``|a| / 3 - (8 / 3) |d - a|`` and gradient domination.
+    """
+    return (1 - step * mu_F / (3 * M_g)) * gap + step * error * 8 / 3 + L * step**2 / 2
+
+
 def domination_bound(gradient: Any, M_g: Any, mu_F: Any, eps_bias: float, gamma: Any) -> Any:
     """``J* - J <= (M_g / mu_F) |grad J| + sqrt(eps_bias) / (1 - gamma)``: relaxed weak gradient domination."""
     return M_g / mu_F * gradient + eps_bias**0.5 / (1 - gamma)
