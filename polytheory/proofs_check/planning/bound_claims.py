@@ -18,7 +18,7 @@ from polytheory.proofs_check.planning.oracles import UNIT, distance, optimal_val
 if TYPE_CHECKING:
     from polytheory.proofs_check.claims import Room
 
-SWEEPS = (1, 2, 7, 60)
+SWEEPS = (1, 3, 40)
 NOT_AMPLIFIED = Wrap(
     "span_not_amplified", part="half_width", by=lambda f: lambda lo, hi, gamma: (1 - gamma) * f(lo, hi, gamma)
 )

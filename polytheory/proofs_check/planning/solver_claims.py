@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 def every_solver_bounds_its_error(case: Case, room: Room) -> Margin:
     exact, slacks = optimal_value(case.model), []
     solvers = ("PolicyIteration", "ModifiedPolicyIteration", "InexactPolicyIteration", "LinearProgram")
-    for name, steps in [(name, steps) for name in solvers for steps in (1, 2, 4)]:
+    for name, steps in [(name, steps) for name in solvers for steps in (1, 3)]:
         state = room.run(name, case.access, steps=steps).state
         slacks.append(as_fraction(state["bound"][0]) - distance(state["v"][0], exact))
     return Margin(float(min(slacks)), 0.0)
@@ -110,9 +110,9 @@ def tied(m: TabularMDP, q: Any) -> bool:
     ],
 )  # fmt: skip
 def high_order_is_policy_iteration(case: Case, room: Room) -> Margin:
-    m, order, steps = case.model, 500, 3
-    if m.gamma > 0.9:  # gamma^500 must be below rounding
-        m = TabularMDP(m.P, m.r, m.mu, gamma=0.9, terminal=m.terminal)
+    m, order, steps = case.model, 60, 3
+    if m.gamma > 0.5:  # gamma^60 must be below rounding
+        m = TabularMDP(m.P, m.r, m.mu, gamma=0.5, terminal=m.terminal)
     access, margins = KnownModel(m), []
     size = np.array([float(max(map(abs, optimal_value(m)))) + float(np.max(np.abs(m.r_at()))) / (1 - m.gamma)])
     tolerance = 8 * sweep_tolerance(m, size) / (1 - m.gamma)  # order sweeps and a linear solve, each amplified
@@ -158,7 +158,7 @@ def inexact_policy_iteration_never_stalls(case: Case, room: Room) -> Margin:
     m = case.model
     for solver in ("gmres", "bicgstab"):
         widths = []
-        for steps in (1, 2, 3, 4):
+        for steps in (1, 2, 3):
             run = room.run("InexactPolicyIteration", case.access, steps=steps, solver=solver, inner=1, forcing=0.9)
             widths.append(float(run.state["bound"][0] - run.state["rounding"][0]))
         slacks += [m.gamma * a - b for a, b in pairwise(widths)]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from numpy.testing import assert_allclose
 from planning_models import DISCOUNTED, dense, garnet, ring
 
 from polytheory import access
 from polytheory.conformance.resume import assert_resume_exact
+from polytheory.conformance.strategies import tabular_mdps
 from polytheory.errors import AccessError, DiscountError, NotSolvedError, SettingError, UnknownNameError
 from polytheory.models.tabular import TabularMDP
 from polytheory.proofs_check.planning.instances import cases, puterman, two_state
@@ -46,6 +47,17 @@ def test_solvers_agree_with_the_rational_optimum(case):
     exactly = run(p.LinearProgram(exact=True), access.KnownModel(case.model)).state
     assert distance(exactly.v, exact) <= exactly.bound <= np.spacing(np.max(np.abs(exactly.v)))
     assert exactly.gap == 0.0
+
+
+@given(model=tabular_mdps(sparse=None, gamma=0.9, transition_rewards=True))
+@settings(max_examples=25)
+def test_solvers_agree_on_any_tabular_model(model):
+    truth = p.solve(model, method="policy-iteration", tol=1e-9)
+    for method in DISCOUNTED:
+        found = p.solve(model, method=method, tol=1e-7)
+        assert found.bound <= 1e-7, method
+        assert_allclose(found.v, truth.v, rtol=0, atol=found.bound + truth.bound, err_msg=method)
+        assert np.all(found.v[model.terminal] == pytest.approx(0.0, abs=found.bound))
 
 
 @pytest.mark.parametrize("gamma", [0.9, 0.999])
