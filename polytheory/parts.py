@@ -8,7 +8,7 @@ work is done.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -95,6 +95,11 @@ class Registry:
             return function
 
         return register
+
+    def replace_function(self, name: str, function: Callable[..., Any]) -> None:
+        """Let a registered part call another function; names that are no part are left alone."""
+        if name in self._parts:
+            self._parts[name] = replace(self._parts[name], function=function)
 
     def __getitem__(self, name: str) -> Part:
         if name not in self._parts:

@@ -26,6 +26,7 @@ _MAKERS = {
     "windy-gridworld": ("grids", "windy_gridworld"),
     "garnet": ("random_models", "garnet"),
     "random-linear": ("random_models", "random_linear"),
+    "token-mdp": ("token_mdp", "token_mdp"),
     "frozenlake": ("gymnasium_tables", "frozenlake"),
     "taxi": ("gymnasium_tables", "taxi"),
     "cliffwalking": ("gymnasium_tables", "cliffwalking"),

@@ -124,3 +124,6 @@ def _replace(module: ModuleType, part: str, by: Callable[[Any], Any]) -> None:
     for step in owners:
         owner = getattr(owner, step)
     setattr(owner, name, by(getattr(owner, name)))
+    registry = getattr(module, "PARTS", None)
+    if registry is not None and not owners:  # a recipe finds its parts by name
+        registry.replace_function(name, getattr(owner, name))

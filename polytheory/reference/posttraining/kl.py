@@ -1,0 +1,125 @@
+"""Estimates of the KL divergence to the reference policy, as losses of tokens and as rewards.
+
+With ``d = log pi - log ref`` (clamped to [-20, 20]) under samples of pi, differentiated as an on-policy loss:
+
+========  =====================  ===================  ================================
+estimate  value                  mean                 mean gradient of a token's state
+========  =====================  ===================  ================================
+k1        d                      KL(pi || ref)        0
+k2        d^2 / 2                not the KL           grad KL(pi || ref)
+k3        exp(-d) + d - 1        KL(pi || ref)        grad KL(ref || pi)
+rho k3    rho (exp(-d) + d - 1)  KL(pi || ref)        grad KL(pi || ref)
+========  =====================  ===================  ================================
+
+Sums over tokens hold the states visited fixed; the gradient of the KL between sequence laws also needs the effect of a token
+on later ones, which `kl_in_reward` has. [schulman2020, Approximating KL Divergence]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from polytheory.errors import SettingError
+from polytheory.parts import Kind, Unit, need
+from polytheory.reference.posttraining.base import PARTS, Terms
+from polytheory.reference.posttraining.losses import over_tokens, token_log_ratio, token_ratio
+from polytheory.rollouts import MAX_LOG_RATIO
+
+Columns = dict[str, Any]
+
+
+def k1(d: Any) -> Any:
+    """``d``."""
+    return d
+
+
+def k2(d: Any) -> Any:
+    """``d^2 / 2``."""
+    return d * d / 2
+
+
+def k3(d: Any, exp: Any) -> Any:
+    """``exp(-d) + d - 1``, never negative; operators only."""
+    return exp(-d) + d - 1
+
+
+@PARTS.part(
+    Kind.LOSS, reads=("mask", "log_probs", "log_probs_ref"), now=("log_probs",), unit=Unit.TOKEN, source="schulman2020"
+)
+def kl_k1(columns: Columns) -> Terms:
+    """k1 of every token: the right value, and as an on-policy loss no gradient in the mean."""
+    d, inside = _gap(columns)
+    return Terms(k1(d), lambda w: {"log_probs": np.where(inside, w, 0.0)})
+
+
+@PARTS.part(
+    Kind.LOSS, reads=("mask", "log_probs", "log_probs_ref"), now=("log_probs",), unit=Unit.TOKEN, source="schulman2020"
+)
+def kl_k2(columns: Columns) -> Terms:
+    """k2 of every token: the right gradient on policy, another value."""
+    d, inside = _gap(columns)
+    return Terms(k2(d), lambda w: {"log_probs": np.where(inside, w * d, 0.0)})
+
+
+@PARTS.part(
+    Kind.LOSS, reads=("mask", "log_probs", "log_probs_ref"), now=("log_probs",), unit=Unit.TOKEN,
+    source="shao2024, eq. 4",
+)  # fmt: skip
+def kl_k3(columns: Columns) -> Terms:
+    """k3 of every token: the right value, and the gradient of the *forward* KL(ref || pi) on policy."""
+    d, inside = _gap(columns)
+    return Terms(k3(d, np.exp), lambda w: {"log_probs": np.where(inside, w * (1 - np.exp(-d)), 0.0)})
+
+
+@PARTS.part(
+    Kind.LOSS, reads=("mask", "log_probs", "log_probs_ref", "log_probs_old"), now=("log_probs",), unit=Unit.TOKEN,
+    source="deepseek2025 (V3.2, unbiased KL estimate)",
+)  # fmt: skip
+def kl_rho_k3(columns: Columns) -> Terms:
+    """k3 times the differentiable ratio to the old policy: right value and right gradient, also off policy.
+
+    The gradient is ``rho (k3 + 1 - exp(-d)) = rho d``.
+    """
+    (d, inside), (ratio, moves) = _gap(columns), token_ratio(columns, "log_probs_old")
+    slope = np.where(moves, k3(d, np.exp), 0.0) + np.where(inside, 1 - np.exp(-d), 0.0)
+    return Terms(ratio * k3(d, np.exp), lambda w: {"log_probs": w * ratio * slope})
+
+
+@PARTS.part(
+    Kind.ADVANTAGE, reads=("mask", "advantages", "log_probs_old", "log_probs_ref"), writes=("advantages",),
+    unit=Unit.TOKEN, source="ziegler2019, eq. 2 (reward to go)",
+)  # fmt: skip
+def kl_in_reward(columns: Columns, *, beta: float = 0.05) -> Columns:
+    """Advantages [n] or [n, t] less ``beta`` times the k1 still to come: ``A_t - beta sum_{u >= t} d_u`` [n, t].
+
+    With a loss that sums over tokens this gives ``-beta grad KL`` of whole sequences exactly. ``beta`` >= 0, in units of
+    the advantage; d is that of the policy that sampled, ``log_probs_old``. Raises `SettingError`.
+    """
+    mask, advantages = need(columns, "mask", "advantages")
+    to_go = np.cumsum(_sampled_gap(columns, beta)[:, ::-1], axis=1)[:, ::-1]
+    return {**columns, "advantages": np.where(mask, over_tokens(advantages, mask) - beta * to_go, 0.0)}
+
+
+@PARTS.part(
+    Kind.REWARD_TRANSFORM, reads=("mask", "score", "log_probs_old", "log_probs_ref"), writes=("score",),
+    unit=Unit.SEQUENCE, source="ahmadian2024, sec. 2",
+)  # fmt: skip
+def kl_in_score(columns: Columns, *, beta: float = 0.05) -> Columns:
+    """Scores [n] less ``beta`` times the k1 of the whole sequence, before any baseline; ``beta`` >= 0."""
+    (score,) = need(columns, "score")
+    return {**columns, "score": score - beta * _sampled_gap(columns, beta).sum(axis=1)}
+
+
+def _sampled_gap(columns: Columns, beta: float) -> np.ndarray:
+    if not beta >= 0:
+        raise SettingError(f"beta = {beta}; a KL coefficient is >= 0")
+    mask, old, ref = need(columns, "mask", "log_probs_old", "log_probs_ref")
+    return np.where(mask, old, 0.0) - np.where(mask, ref, 0.0)
+
+
+def _gap(columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+    """d, and where its gradient flows: on trained tokens inside the clamp."""
+    d = token_log_ratio(columns, "log_probs_ref")
+    return np.clip(d, -MAX_LOG_RATIO, MAX_LOG_RATIO), columns["mask"] & (np.abs(d) <= MAX_LOG_RATIO)

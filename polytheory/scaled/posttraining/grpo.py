@@ -1,0 +1,92 @@
+"""Group Relative Policy Optimization and its relatives as one composition.
+
+Setting: a prompt x, G completions y_i sampled from the old policy, one score R_i each. The loss is the clipped surrogate of
+the ratio to the old policy with the advantages ``A_i = (R_i - mean) / (std + eps)`` of the group, averaged first over the
+tokens of a completion, plus ``beta`` times a KL estimate to the reference policy [shao2024, eq. 3].
+
+Relatives by setting: Dr. GRPO ``scale="none", normalisation="constant"`` [liu2025]; DAPO ``eps_high=0.28,
+normalisation="token_mean", dynamic=True`` [yu2025]; GSPO ``surrogate="gspo"`` [zheng2025]; CISPO ``surrogate="cispo"``
+[minimax2025]; RLOO ``advantage="rloo", surrogate="reinforce", normalisation="seq_sum"`` [ahmadian2024].
+
+References: [shao2024] Shao et al., DeepSeekMath, arXiv 2402.03300. [liu2025] Liu et al., Understanding R1-Zero-Like
+Training, arXiv 2503.20783. [yu2025] Yu et al., DAPO, arXiv 2503.14476. [zheng2025] Zheng et al., Group Sequence Policy
+Optimization, arXiv 2507.18071. [minimax2025] MiniMax-M1, arXiv 2506.13585. [ahmadian2024] Ahmadian et al., Back to Basics,
+ACL 2024.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from polytheory.errors import SettingError, UnknownNameError
+from polytheory.scaled.posttraining.advantages import group_advantages as group_advantages
+from polytheory.scaled.posttraining.advantages import rloo_advantages as rloo_advantages
+from polytheory.scaled.posttraining.composition import Composition, Use
+from polytheory.scaled.posttraining.kl import kl_k3 as kl_k3
+from polytheory.scaled.posttraining.losses import ppo_clip as ppo_clip
+from polytheory.scaled.posttraining.softmax import TabularSoftmax as TabularSoftmax
+
+ADVANTAGES = ("group", "rloo")
+SURROGATES = ("ppo_clip", "gspo", "cispo", "reinforce")
+KL_ESTIMATES = ("k1", "k2", "k3", "rho_k3")
+
+
+@dataclass(frozen=True, eq=False)
+class Grpo(Composition):
+    """GRPO and its relatives; further fields as in `Composition`.
+
+    Fields:
+        advantage: "group" (mean and deviation of the group) or "rloo" (mean of the others).
+        scale: "group" divides by the group's deviation (GRPO), "batch" by the batch's, "none" by nothing (Dr. GRPO).
+        ddof: 1 Bessel-corrected (both libraries), 0 population.
+        eps: added to the deviation, >= 0; TRL 1e-4, verl 1e-6.
+        surrogate: "ppo_clip", "gspo", "cispo" or "reinforce" (no ratio).
+        eps_low, eps_high: clip widths, >= 0; the paper 0.2 and 0.2, DAPO 0.2 and 0.28, GSPO 3e-4 and 4e-4. For "cispo" the
+            weight is clipped to [0, 1 + eps_high].
+        dual: bound on the loss of bad tokens (> 1), or None.
+        beta: coefficient of the KL loss, >= 0; the paper 0.04, 0 leaves it out.
+        kl: its estimate, "k1", "k2", "k3" (the paper) or "rho_k3".
+
+    Raises `SettingError`, `UnknownNameError`.
+    """
+
+    advantage: str = "group"
+    scale: str = "group"
+    ddof: int = 1
+    eps: float = 1e-4
+    surrogate: str = "ppo_clip"
+    eps_low: float = 0.2
+    eps_high: float = 0.2
+    dual: float | None = None
+    beta: float = 0.04
+    kl: str = "k3"
+
+    name: ClassVar[str] = "grpo"
+
+    def __post_init__(self) -> None:
+        for kind, allowed in (("advantage", ADVANTAGES), ("surrogate", SURROGATES), ("kl", KL_ESTIMATES)):
+            if getattr(self, kind) not in allowed:
+                raise UnknownNameError(kind, getattr(self, kind), allowed)
+        if not self.beta >= 0:
+            raise SettingError(f"beta = {self.beta}; a KL coefficient is >= 0, the paper takes 0.04")
+        if self.group_size < 2:
+            raise SettingError(f"group_size = {self.group_size}; a group's baseline needs at least 2 completions")
+        super().__post_init__()
+
+    def recipe(self) -> tuple[Use, ...]:
+        """Advantages, surrogate, KL."""
+        advantage = {
+            "group": Use("group_advantages", {"scale": self.scale, "ddof": self.ddof, "eps": self.eps}),
+            "rloo": Use("rloo_advantages"),
+        }[self.advantage]
+        kl = (Use(f"kl_{self.kl}", weight=self.beta),) if self.beta > 0 else ()
+        return (advantage, Use(self.surrogate, self._clip()), *kl)
+
+    def _clip(self) -> dict[str, Any]:
+        if self.surrogate == "reinforce":
+            return {}
+        if self.surrogate == "cispo":
+            return {"ratio_high": 1 + self.eps_high}
+        widths = {"eps_low": self.eps_low, "eps_high": self.eps_high}
+        return {**widths, "dual": self.dual} if self.surrogate == "ppo_clip" else widths
