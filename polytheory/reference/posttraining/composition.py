@@ -97,7 +97,8 @@ class Composition:
     Fields:
         policy: where to start, and the reference policy of ``log_probs_ref``. Called with a state it is the policy at the
             state's parameters.
-        prompts: groups sampled in a step, >= 1 (on a token MDP with one prompt all groups have that prompt).
+        prompts: groups sampled in a round, >= 1 (on a token MDP with one prompt all groups have that prompt).
+        rounds: most rounds of sampling in a step, >= 1; a method that refills says when it has `enough`.
         group_size: completions of a group, G >= 1.
         step_size: of plain gradient descent on the loss, > 0.
         updates: gradient steps on the same samples, >= 1.
@@ -110,6 +111,7 @@ class Composition:
 
     policy: Any
     prompts: int = 1
+    rounds: int = 1
     group_size: int = 8
     step_size: float = 0.1
     updates: int = 1
@@ -123,7 +125,7 @@ class Composition:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        for name in ("prompts", "group_size", "updates"):
+        for name in ("prompts", "rounds", "group_size", "updates"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} = {getattr(self, name)}; it must be at least 1")
         if not (self.step_size > 0 and np.isfinite(self.step_size)):
@@ -142,15 +144,30 @@ class Composition:
         return CompositionState(theta, theta.copy(), 0, seed, replica, {})
 
     def sample(self, state: Any, access: Any) -> Columns:
-        """The step's completions under ``theta_old``, with what the sampler knows about them."""
+        """The step's completions: rounds of ``prompts`` groups until there are `enough`."""
+        columns = self.sample_round(state, access, 0)
+        for i in range(1, self.rounds):
+            if self.enough(columns):
+                break
+            more = self.sample_round(state, access, i)
+            columns = {name: np.concatenate([columns[name], more[name]]) for name in columns}
+        return columns
+
+    def sample_round(self, state: Any, access: Any, i: int) -> Columns:
+        """Completions of round ``i`` under ``theta_old``, with what the sampler knows about them."""
         n = self.prompts * self.group_size
+        rows = i * n + np.arange(n)
         key = Key(state.seed, f"{self.name}/completions", state.t)
-        requests = Requests(row_ids(state.replica, np.arange(n)), access.spec.horizon)
+        requests = Requests(row_ids(state.replica, rows), access.spec.horizon)
         traj = access.rollouts(self.policy.with_theta(state.theta_old), requests, key)
         return {
             "states": traj.states, "actions": traj.actions, "mask": traj.mask, "score": traj.rewards.sum(axis=1),
-            "group": np.arange(n) // self.group_size, "log_probs_sampler": traj.log_probs_sampler,
+            "group": rows // self.group_size, "log_probs_sampler": traj.log_probs_sampler,
         }  # fmt: skip
+
+    def enough(self, columns: Columns) -> bool:
+        """True when the completions so far will do (asked only where ``rounds`` > 1)."""
+        return True
 
     def scored(self, columns: Columns, state: Any) -> Columns:
         """``columns`` with the frozen log-probs that the recipe reads."""
@@ -194,7 +211,7 @@ class Composition:
             first = (loss, gradient) if i == 0 else first
             theta = theta - self.step_size * gradient
         info = {
-            "mean_return": float(sampled["score"].mean()), "loss": first[0],
+            "mean_return": float(sampled["score"][: self.prompts * self.group_size].mean()), "loss": first[0],
             "gradient_norm": float(np.linalg.norm(first[1])), "rows": float(rows),
         }  # fmt: skip
         return self.advanced(state, theta, memory), info

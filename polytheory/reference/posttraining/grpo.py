@@ -23,12 +23,20 @@ from polytheory.errors import SettingError, UnknownNameError
 from polytheory.reference.posttraining.advantages import group_advantages as group_advantages
 from polytheory.reference.posttraining.advantages import rloo_advantages as rloo_advantages
 from polytheory.reference.posttraining.composition import Composition, Use
+from polytheory.reference.posttraining.corrections import masked_is as masked_is
+from polytheory.reference.posttraining.corrections import truncated_is as truncated_is
 from polytheory.reference.posttraining.kl import kl_k3 as kl_k3
 from polytheory.reference.posttraining.losses import ppo_clip as ppo_clip
+from polytheory.reference.posttraining.pairs import dpo as dpo
+from polytheory.reference.posttraining.pairs import ipo as ipo
+from polytheory.reference.posttraining.rewards import dynamic_sampling as dynamic_sampling
+from polytheory.reference.posttraining.rewards import informative
+from polytheory.reference.posttraining.rewards import overlong_shaping as overlong_shaping
 from polytheory.reference.posttraining.softmax import TabularSoftmax as TabularSoftmax
 
 ADVANTAGES = ("group", "rloo")
 SURROGATES = ("ppo_clip", "gspo", "cispo", "reinforce")
+CORRECTIONS = ("none", "truncate", "mask")
 KL_ESTIMATES = ("k1", "k2", "k3", "rho_k3")
 
 
@@ -47,6 +55,11 @@ class Grpo(Composition):
         dual: bound on the loss of bad tokens (> 1), or None.
         beta: coefficient of the KL loss, >= 0; the paper 0.04, 0 leaves it out.
         kl: its estimate, "k1", "k2", "k3" (the paper) or "rho_k3".
+        dynamic: drop groups whose scores are all equal and sample up to ``rounds`` rounds until ``prompts`` groups are
+            left (DAPO); a step without any such group changes nothing.
+        overlong: penalise completions in the last so many tokens before the horizon (DAPO); 0 for none.
+        correction: importance weights between sampler and trainer, "none", "truncate" or "mask".
+        correction_unit: "token" or "sequence". cap: largest such weight, > 0.
 
     Raises `SettingError`, `UnknownNameError`.
     """
@@ -61,27 +74,47 @@ class Grpo(Composition):
     dual: float | None = None
     beta: float = 0.04
     kl: str = "k3"
+    dynamic: bool = False
+    overlong: int = 0
+    correction: str = "none"
+    correction_unit: str = "token"
+    cap: float = 2.0
 
     name: ClassVar[str] = "grpo"
 
     def __post_init__(self) -> None:
-        for kind, allowed in (("advantage", ADVANTAGES), ("surrogate", SURROGATES), ("kl", KL_ESTIMATES)):
+        choices = {"advantage": ADVANTAGES, "surrogate": SURROGATES, "kl": KL_ESTIMATES, "correction": CORRECTIONS}
+        for kind, allowed in choices.items():
             if getattr(self, kind) not in allowed:
                 raise UnknownNameError(kind, getattr(self, kind), allowed)
         if not self.beta >= 0:
             raise SettingError(f"beta = {self.beta}; a KL coefficient is >= 0, the paper takes 0.04")
         if self.group_size < 2:
             raise SettingError(f"group_size = {self.group_size}; a group's baseline needs at least 2 completions")
+        if self.overlong and self.max_length is None:
+            raise SettingError(f"overlong = {self.overlong} counts back from max_length; set max_length to the horizon")
         super().__post_init__()
 
     def recipe(self) -> tuple[Use, ...]:
-        """Advantages, surrogate, KL."""
+        """Shaping, filter, correction, advantages, surrogate, KL."""
+        before = []
+        if self.overlong:
+            before.append(Use("overlong_shaping", {"max_length": self.max_length, "buffer": self.overlong}))
+        if self.dynamic:
+            before.append(Use("dynamic_sampling", {"prompts": self.prompts}))
+        if self.correction != "none":
+            part = {"truncate": "truncated_is", "mask": "masked_is"}[self.correction]
+            before.append(Use(part, {"cap": self.cap, "unit": self.correction_unit}))
         advantage = {
             "group": Use("group_advantages", {"scale": self.scale, "ddof": self.ddof, "eps": self.eps}),
             "rloo": Use("rloo_advantages"),
         }[self.advantage]
         kl = (Use(f"kl_{self.kl}", weight=self.beta),) if self.beta > 0 else ()
-        return (advantage, Use(self.surrogate, self._clip()), *kl)
+        return (*before, advantage, Use(self.surrogate, self._clip()), *kl)
+
+    def enough(self, columns: dict[str, Any]) -> bool:
+        """With dynamic sampling: ``prompts`` groups have scores that differ."""
+        return not self.dynamic or int(informative(columns).sum()) >= self.prompts * self.group_size
 
     def _clip(self) -> dict[str, Any]:
         if self.surrogate == "reinforce":

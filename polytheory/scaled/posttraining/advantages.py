@@ -52,7 +52,7 @@ def group_advantages(columns: Columns, *, scale: str = "group", ddof: int = 1, e
     score, group = need(columns, "score", "group")
     score = score.detach().double()
     index, size = group_index(group, least=2)
-    flat = _spread(score, index) == 0
+    flat = group_spread(score, index) == 0
 
     def total(x: torch.Tensor) -> torch.Tensor:
         return group_total(x, index)
@@ -137,7 +137,7 @@ def group_total(x: Float[torch.Tensor, " n"], index: Int[torch.Tensor, " n"]) ->
     return x.new_zeros(n_groups).index_add_(0, index, x)[index]
 
 
-def _spread(x: Float[torch.Tensor, " n"], index: Int[torch.Tensor, " n"]) -> Float[torch.Tensor, " n"]:
+def group_spread(x: Float[torch.Tensor, " n"], index: Int[torch.Tensor, " n"]) -> Float[torch.Tensor, " n"]:
     """Largest less smallest value in the group of each row."""
     n_groups = int(index.max()) + 1 if len(index) else 0
     high = x.new_full((n_groups,), -torch.inf).scatter_reduce_(0, index, x, "amax")

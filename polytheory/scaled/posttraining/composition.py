@@ -93,7 +93,8 @@ class Composition:
     Fields:
         policy: where to start, with ``theta`` [n, d] or [1, d] (shared by all replicas), and the reference policy of
             ``log_probs_ref``. Called with a state it is the policy at the state's parameters.
-        prompts: groups sampled in a step, >= 1 (on a token MDP with one prompt all groups have that prompt).
+        prompts: groups sampled in a round, >= 1 (on a token MDP with one prompt all groups have that prompt).
+        rounds: most rounds of sampling in a step, >= 1; a method that refills says when it has `enough`.
         group_size: completions of a group, G >= 1.
         step_size: of plain gradient descent on the loss, > 0.
         updates: gradient steps on the same samples, >= 1.
@@ -106,6 +107,7 @@ class Composition:
 
     policy: Any
     prompts: int = 1
+    rounds: int = 1
     group_size: int = 8
     step_size: float = 0.1
     updates: int = 1
@@ -119,7 +121,7 @@ class Composition:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        for name in ("prompts", "group_size", "updates"):
+        for name in ("prompts", "rounds", "group_size", "updates"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} = {getattr(self, name)}; it must be at least 1")
         if not (self.step_size > 0 and np.isfinite(self.step_size)):
@@ -141,16 +143,34 @@ class Composition:
         return CompositionState(theta, theta.clone(), 0, seed, replica + torch.arange(n), [{} for _ in range(n)])
 
     def sample(self, state: Any, access: Any) -> Columns:
-        """The step's completions under ``theta_old``, rows replica-major, with what the sampler knows about them."""
+        """The step's completions: rounds of ``prompts`` groups until every replica has `enough`; rows replica-major.
+
+        A replica that needs no more gets the later rounds too; what it takes from them is up to its filter.
+        """
+        R, columns = access.replicas, self.sample_round(state, access, 0)
+        for i in range(1, self.rounds):
+            if all(self.enough(own) for own in split(columns, R)):
+                break
+            more = self.sample_round(state, access, i)
+            columns = {name: _joined(columns[name], more[name], R) for name in columns}
+        return columns
+
+    def sample_round(self, state: Any, access: Any, i: int) -> Columns:
+        """Completions of round ``i`` under ``theta_old``, with what the sampler knows about them."""
         n, R = self.prompts * self.group_size, access.replicas
+        rows = i * n + np.arange(n)
         key = Key(state.seed, f"{self.name}/completions", state.t)
-        ids = row_ids(state.replica.numpy(force=True).repeat(n), np.tile(np.arange(n), R))
+        ids = row_ids(state.replica.numpy(force=True).repeat(n), np.tile(rows, R))
         traj = access.rollouts(self.policy.with_theta(state.theta_old), Requests(ids, access.spec.horizon), key)
-        group = (torch.arange(n, device=traj.mask.device) // self.group_size).repeat(R)
+        group = torch.from_numpy(np.tile(rows // self.group_size, R)).to(traj.mask.device)
         return {
             "states": traj.states, "actions": traj.actions, "mask": traj.mask, "score": traj.rewards.sum(1),
             "group": group, "log_probs_sampler": traj.log_probs_sampler,
         }  # fmt: skip
+
+    def enough(self, columns: Columns) -> bool:
+        """True when one replica's completions so far will do (asked only where ``rounds`` > 1)."""
+        return True
 
     def scored(self, columns: Columns, state: Any) -> Columns:
         """``columns`` with the frozen log-probs that the recipe reads."""
@@ -204,8 +224,9 @@ class Composition:
         for _ in range(self.updates - 1):
             _, gradient = self.gradient(replicas, theta)
             theta = theta - self.step_size * gradient
+        first_round = sampled["score"].view(R, -1)[:, : self.prompts * self.group_size]
         info = {
-            "mean_return": sampled["score"].view(R, -1).mean(1).numpy(force=True), "loss": loss.numpy(force=True),
+            "mean_return": first_round.mean(1).numpy(force=True), "loss": loss.numpy(force=True),
             "gradient_norm": torch.linalg.vector_norm(first, dim=1).numpy(force=True),
             "rows": np.array([float(len(columns["mask"])) for columns in replicas]),
         }  # fmt: skip
@@ -229,3 +250,9 @@ def split(columns: Columns, replicas: int) -> list[Columns]:
     """The columns of each replica; rows are replica-major."""
     parts = {name: x.chunk(replicas) if len(x) else [x] * replicas for name, x in columns.items()}
     return [{name: part[i] for name, part in parts.items()} for i in range(replicas)]
+
+
+def _joined(x: torch.Tensor, more: torch.Tensor, replicas: int) -> torch.Tensor:
+    """Rows of a further round behind those of the same replica."""
+    rows = [part for pair in zip(x.chunk(replicas), more.chunk(replicas), strict=True) for part in pair]
+    return torch.cat(rows)
