@@ -18,8 +18,8 @@ from polytheory.trajectories import Trajectories
 
 STEP = 1e-30
 SPACING = 1e-3
-ROUNDING = 1e-12  # relative: a few thousand operations of unit roundoff 1e-16
-SECOND = 1e-9  # relative, of second derivatives
+ROUNDING = 1e-13  # relative: a thousand operations of unit roundoff 1e-16
+SECOND = 1e-10  # relative, of second derivatives
 
 
 def log_pi(features: Float[np.ndarray, "S A d"], theta: Any) -> np.ndarray:
