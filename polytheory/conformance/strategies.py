@@ -15,8 +15,8 @@ import scipy.sparse as sp
 from polytheory.errors import require
 from polytheory.models.block import BlockMDP
 from polytheory.models.linear import LinearMDP
-from polytheory.models.tabular import TabularMDP
-from polytheory.policies import TabularPolicy
+from polytheory.models.tabular import RewardAtoms, TabularMDP
+from polytheory.policies import Mixture, TabularPolicy
 from polytheory.trajectories import Trajectories
 
 st: Any = require("hypothesis.strategies", "conform")
@@ -48,6 +48,7 @@ def tabular_mdps(
     staged: bool = False,
     terminal: bool = True,
     transition_rewards: bool = False,
+    random_rewards: bool = False,
 ) -> TabularMDP:
     """Finite MDPs.
 
@@ -59,6 +60,7 @@ def tabular_mdps(
         staged: stage-dependent transitions and rewards (needs a horizon).
         terminal: allow terminal states.
         transition_rewards: allow rewards ``[S, A, S]``.
+        random_rewards: allow a reward law with atoms -1, 0 and 2 (not with ``staged``).
     """
     S, A = draw(st.integers(1, max_states)), draw(st.integers(1, max_actions))
     discounts = GAMMAS if horizon is None else (*GAMMAS, 1.0)
@@ -82,13 +84,19 @@ def tabular_mdps(
         r[..., ends, :, :] = 0.0
     else:
         r[..., ends, :] = 0.0
+    law = None
+    if random_rewards and not stages and draw(st.booleans()):
+        by_transition, atoms = False, np.array([-1.0, 0.0, 2.0])
+        probs = np.stack(draw(st.lists(distributions(3), min_size=S * A, max_size=S * A))).reshape(S, A, 3)
+        probs[ends] = (0.0, 1.0, 0.0)
+        r, law = probs @ atoms, RewardAtoms(atoms, probs)
     mu = draw(distributions(S))
     if draw(st.booleans()) if sparse is None else sparse:
         if by_transition:
             r = np.einsum("...k,...k->...", P, r)
         flat = P.reshape(*stages, S * A, S)
         P = tuple(sp.csr_matrix(p) for p in flat) if stages else sp.csr_matrix(flat)
-    return TabularMDP(P, r, mu, horizon, discount, ends, name="generated")
+    return TabularMDP(P, r, mu, horizon, discount, ends, law, name="generated")
 
 
 @st.composite
@@ -103,6 +111,14 @@ def tabular_policies(
         return TabularPolicy.deterministic(np.array(actions, dtype=np.int64).reshape(*stages, mdp.S), mdp.A)
     table = np.stack(draw(st.lists(distributions(mdp.A), min_size=rows, max_size=rows)))
     return TabularPolicy(table.reshape(*stages, mdp.S, mdp.A))
+
+
+@st.composite
+def mixtures(draw: Any, mdp: TabularMDP, *, max_components: int = 3, staged: bool = False) -> Mixture:
+    """Mixtures of policies that share the weights unequally, some with weight 0."""
+    k = draw(st.integers(1, max_components))
+    components = tuple(draw(tabular_policies(mdp, staged=staged)) for _ in range(k))
+    return Mixture(components, draw(distributions(k)))
 
 
 def softmax_parameters(size: int, *, scale: float = 4.0) -> Any:
@@ -141,9 +157,19 @@ def block_mdps(draw: Any, *, max_states: int = 3, max_actions: int = 2, max_obse
 
 @st.composite
 def trajectories(
-    draw: Any, *, n_states: int = 3, n_actions: int = 2, max_rows: int = 4, max_steps: int = 5
+    draw: Any,
+    *,
+    n_states: int = 3,
+    n_actions: int = 2,
+    max_rows: int = 4,
+    max_steps: int = 5,
+    columns: tuple[str, ...] = (),
 ) -> Trajectories:
-    """Trajectories with prefix masks, empty rows and groups of one included; masked entries hold zeros."""
+    """Trajectories with prefix masks, empty rows and groups of one included; masked entries hold zeros.
+
+    ``columns`` names frozen log-prob columns to add, such as "log_probs_old". Rows need not follow any model: for rows that
+    do, roll out a generated policy in a generated model.
+    """
     n, t = draw(st.integers(1, max_rows)), draw(st.integers(1, max_steps))
     lengths = np.array([draw(st.integers(0, t)) for _ in range(n)])
     mask = np.arange(t) < lengths[:, None]
@@ -152,13 +178,15 @@ def trajectories(
         found = np.array(draw(st.lists(entry, min_size=n * t, max_size=n * t)), dtype=dtype).reshape(n, t)
         return np.where(mask, found, np.zeros((), dtype=dtype))
 
+    log_probs = st.integers(1, 8).map(lambda k: float(np.log(k / 8)))
     return Trajectories(
         states=table(st.integers(0, n_states - 1), np.int64),
         actions=table(st.integers(0, n_actions - 1), np.int64),
         rewards=table(st.integers(-8, 8).map(lambda k: k / 8), np.float64),
         mask=mask,
-        log_probs_sampler=table(st.integers(1, 8).map(lambda k: float(np.log(k / 8))), np.float64),
+        log_probs_sampler=table(log_probs, np.float64),
         final_states=np.array([draw(st.integers(0, n_states - 1)) for _ in range(n)], dtype=np.int64),
         finished=np.array([draw(st.booleans()) for _ in range(n)]),
         group=np.array([draw(st.integers(0, n - 1)) for _ in range(n)], dtype=np.int64),
+        columns={name: table(log_probs, np.float64) for name in columns},
     )

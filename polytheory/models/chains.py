@@ -57,7 +57,8 @@ def chain(*, S: int = 5, slip: float = 0.2, gamma: float = 0.99, horizon: int | 
 def combination_lock(*, H: int = 8, A: int = 2, seed: int = 0) -> TabularMDP:
     """A lock of H digits: one action per stage keeps the lock open, any other closes it for good; reward 1 at the end.
 
-    States 0..H-1 are the digits entered so far, all right; H is the closed lock and H+1 the opened one, both terminal. Random exploration opens it with probability A^-H.
+    States 0..H-1 are the digits entered so far, all right; H is the closed lock and H+1 the opened one, both terminal. Random
+    exploration opens the lock with probability A^-H.
 
     Known answer: ``J* = 1``; the combination is drawn from ``seed`` and is the only policy with a positive return.
     """
