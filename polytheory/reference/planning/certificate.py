@@ -172,17 +172,18 @@ def stage_error(next_error: float, value: float, known: Facts, *, gamma: float) 
     return local + gamma * (1 + known.row_gap) * next_error
 
 
-def certified(bound: float, rounding: float, tol: float) -> bool:
+def certified(bound: float, rounding: float, tol: float, *, final: bool = False) -> bool:
     """True when ``bound <= tol``.
 
-    Raises `NotSolvedError` when it never will be: rounding is already the larger half of the bound, and too large.
+    Raises `NotSolvedError` when it never will be: the method is at its end (``final``), or rounding is already the
+    larger half of the bound.
     """
     if bound <= tol:
         return True
-    if bound - rounding <= rounding:
+    if final or bound - rounding <= rounding:
         raise NotSolvedError(
             f"tol = {tol:.3g} cannot be certified in float64: the bound is {bound:.3g}, of which rounding is "
-            f"{rounding:.3g}; ask for tol >= {3 * rounding:.1g}"
+            f"{rounding:.3g}; ask for tol >= {max(3 * rounding, 1.5 * bound):.1g}"
         )
     return False
 

@@ -89,7 +89,7 @@ class LinearProgram:
 
     def done(self, state: ProgramState) -> bool:
         """True when ``bound <= tol``; `NotSolvedError` when float64 can never certify ``tol``."""
-        return certified(state.bound, state.rounding, self.tol)
+        return certified(state.bound, state.rounding, self.tol, final=state.sweeps > 0)
 
 
 def highs_basis(model: TabularMDP) -> Int[np.ndarray, " S"]:
@@ -121,7 +121,7 @@ def _solve_float(model: TabularMDP, actions: Int[np.ndarray, " S"]) -> ProgramSt
         q = q_values(P, r, v, gamma=gamma)
         bound, rounding = residual_certificate(model, v, q)
         pivots += 1
-        before = PolicyState(v, q, bound, rounding, pivots, actions)
+        before = PolicyState(v, q, bound, rounding, pivots, actions, settled=False)
         better = improve(q, actions, gain=feigned_gain(model, before))
         if np.array_equal(better, actions):
             break

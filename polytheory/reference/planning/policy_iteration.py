@@ -27,9 +27,13 @@ from polytheory.reference.planning.evaluation import solve_linear
 
 @dataclass(frozen=True, eq=False)
 class PolicyState(PlanningState):
-    """`PlanningState` and ``actions`` [S], the deterministic policy of which ``v`` is the value (int64)."""
+    """`PlanningState`, and the deterministic policy of which ``v`` is the value.
+
+    Fields: ``actions`` [S] int64; ``settled`` True when the last improvement changed no action: nothing more will happen.
+    """
 
     actions: Int[np.ndarray, " S"]
+    settled: bool
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class PolicyIteration:
     def init(self, access: Any, seed: int = 0, replica: int = 0) -> PolicyState:
         """Zero values, no policy yet (action 0 everywhere)."""
         zero = start(access, "PolicyIteration")
-        return PolicyState(**vars(zero), actions=np.zeros(zero.v.size, dtype=np.int64))
+        return PolicyState(**vars(zero), actions=np.zeros(zero.v.size, dtype=np.int64), settled=False)
 
     def step(self, state: PolicyState, access: Any) -> tuple[PolicyState, Info]:
         """Improve the policy by the last ``q`` (the first one is greedy in r), then evaluate it exactly."""
@@ -69,7 +73,8 @@ class PolicyIteration:
         q = q_values(model.P_at(), model.r_at(), v, gamma=model.gamma)
         bound, rounding = residual_certificate(model, v, q)
         access.meter.add("backups", model.S * model.A)
-        after = PolicyState(v, q, bound, rounding, state.sweeps + 1, actions)
+        settled = bool(state.sweeps) and np.array_equal(actions, state.actions)
+        after = PolicyState(v, q, bound, rounding, state.sweeps + 1, actions, settled)
         return after, info(after) | {"switches": float(np.sum(actions != state.actions))}
 
     def policy(self, state: PolicyState) -> TabularPolicy:
@@ -78,7 +83,7 @@ class PolicyIteration:
 
     def done(self, state: PolicyState) -> bool:
         """True when ``bound <= tol``; `NotSolvedError` when float64 can never certify ``tol``."""
-        return certified(state.bound, state.rounding, self.tol)
+        return certified(state.bound, state.rounding, self.tol, final=state.settled)
 
 
 def improve(q: Float[np.ndarray, "S A"], actions: Int[np.ndarray, " S"], *, gain: float) -> Int[np.ndarray, " S"]:

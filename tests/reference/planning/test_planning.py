@@ -117,6 +117,14 @@ def test_rounding_limit_is_said_not_hidden():
         run(p.ValueIteration(tol=1e-18), access.KnownModel(two_state()), progress=False)
 
 
+@pytest.mark.parametrize("method", ["policy-iteration", "linear-program"])
+def test_a_solve_ends_even_where_a_linear_solve_is_less_exact_than_a_sweep(method):
+    """Nearly singular: gamma = 1 - 1e-9 on a long ring leaves LU residuals above one sweep's rounding."""
+    found = p.solve(ring(60, 1 - 1e-9), method=method, tol=1e-12)
+    assert found.status == "limited by rounding"
+    assert 1e-12 < found.bound < np.inf
+
+
 def test_auto_picks_by_model():
     assert p.solve(two_state()).sweeps < 5  # policy iteration
     assert p.solve(garnet(30, 2, 3, 0.9, sparse=True)).status == "certified"
