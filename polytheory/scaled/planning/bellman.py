@@ -45,7 +45,7 @@ def q_values(
 def along(gamma: float | Array, like: torch.Tensor) -> float | torch.Tensor:
     """A discount per replica [n] with trailing axes added, so that it broadcasts; a number stays a number."""
     if isinstance(gamma, torch.Tensor) and gamma.ndim:
-        return gamma.reshape(-1, *[1] * (like.ndim - 1))
+        return gamma.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
     return gamma
 
 
@@ -100,7 +100,7 @@ def midpoint_correction(
 ) -> Float[torch.Tensor, "*n S"]:
     """Move ``v_new = T v_old`` to the middle of MacQueen's interval [macqueen1966; puterman2005, Thm. 6.6.3]."""
     d = v_new - v_old
-    return v_new + midpoint_shift(d.amin(-1), d.amax(-1), gamma).unsqueeze(-1)
+    return v_new + midpoint_shift(d.amin(-1), d.amax(-1), gamma).to(d.dtype).unsqueeze(-1)
 
 
 def span_bound(

@@ -26,5 +26,7 @@ from polytheory.scaled.planning.modified_policy_iteration import ModifiedPolicyI
 from polytheory.scaled.planning.modified_policy_iteration import partial_evaluation as partial_evaluation
 from polytheory.scaled.planning.policy_iteration import PolicyIteration as PolicyIteration
 from polytheory.scaled.planning.policy_iteration import PolicyState as PolicyState
+from polytheory.scaled.planning.sparse import SparseSolution as SparseSolution
+from polytheory.scaled.planning.sparse import solve_sparse as solve_sparse
 from polytheory.scaled.planning.tensors import restrict as restrict
 from polytheory.scaled.planning.value_iteration import ValueIteration as ValueIteration

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from polytheory._typing import Float, Int
+from polytheory._typing import Bool, Float, Int
 from polytheory.access import Grant
 from polytheory.algorithm import Info
+from polytheory.errors import NotSolvedError
 from polytheory.scaled.planning.bellman import Rows, along, greedy_actions, q_values, sweep_rounding
 from polytheory.scaled.planning.certificate import (
     DTYPES,
@@ -27,9 +28,12 @@ from polytheory.scaled.planning.tensors import Tensors, restrict, tensors
 
 @dataclass(eq=False)
 class PolicyState(PlanningState):
-    """`PlanningState` and ``actions`` [n, S], the deterministic policies of which ``v`` is the value."""
+    """`PlanningState`, ``actions`` [n, S], the deterministic policies of which ``v`` is the value, and ``settled`` [n],
+    True where the last improvement changed no action.
+    """
 
     actions: Int[torch.Tensor, "n S"]
+    settled: Bool[torch.Tensor, " n"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class PolicyIteration:
     def init(self, access: Any, seed: int = 0, replica: int = 0) -> PolicyState:
         """Zero values, no policy yet (action 0 everywhere)."""
         zero = start(access, "PolicyIteration", self.dtype)
-        return PolicyState(**vars(zero), actions=torch.zeros_like(zero.v, dtype=torch.int64))
+        return PolicyState(**vars(zero), actions=torch.zeros_like(zero.v, dtype=torch.int64), settled=zero.bound < 0)
 
     def step(self, state: PolicyState, access: Any) -> tuple[PolicyState, Info]:
         """Improve the policies by the last ``q`` (the first ones are greedy in r), then evaluate them exactly."""
@@ -67,8 +71,10 @@ class PolicyIteration:
         q = q_values(P, r, v, gamma=known.gamma)
         bound, rounding = residual_certificate(known, v, q)
         access.meter.add("backups", access.spec.S * access.spec.A)
-        after = PolicyState(v, q, bound, rounding, state.sweeps + 1, actions)
-        return after, info(after) | {"switches": (actions != state.actions).sum(-1).double().cpu().numpy()}
+        switches = (actions != state.actions).sum(-1)
+        settled = (switches == 0) & bool(state.sweeps)
+        after = PolicyState(v, q, bound, rounding, state.sweeps + 1, actions, settled)
+        return after, info(after) | {"switches": switches.double().cpu().numpy()}
 
     def policy(self, state: PolicyState) -> GreedyPolicies:
         """Greedy in the last ``q``: loses at most ``2 * state.bound``."""
@@ -76,7 +82,15 @@ class PolicyIteration:
 
     def done(self, state: PolicyState) -> bool:
         """True when every ``bound <= tol``; `NotSolvedError` when this precision can never certify ``tol``."""
-        return certified(state.bound, state.rounding, self.tol)
+        done = certified(state.bound, state.rounding, self.tol)
+        stuck = state.settled & ~(state.bound <= self.tol)
+        if bool(stuck.any()):
+            worst = float(state.bound[stuck].max())
+            raise NotSolvedError(
+                f"tol = {self.tol:.3g} cannot be certified in this precision: a policy has settled with bound {worst:.3g}; "
+                f"ask for tol >= {2 * worst:.1g}"
+            )
+        return done
 
 
 def solve_linear(P_pi: Any, b: Float[torch.Tensor, "n S"], *, gamma: Any) -> Float[torch.Tensor, "n S"]:

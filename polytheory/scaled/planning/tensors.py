@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 
 from polytheory._typing import Float, Int
-from polytheory.errors import DiscountError, ModelError
+from polytheory.errors import DiscountError, ModelError, SettingError
 from polytheory.models.tabular import TabularMDP
 from polytheory.scaled.planning.bellman import UNIT, Rows
 
@@ -42,7 +42,15 @@ _CACHE: WeakKeyDictionary[Any, dict[torch.dtype, Tensors]] = WeakKeyDictionary()
 
 
 def tensors(access: Any, dtype: torch.dtype) -> Tensors:
-    """The tensors behind an access that grants MODEL, made once per access and dtype."""
+    """The tensors behind an access that grants MODEL, made once per access and dtype.
+
+    Raises `SettingError` when torch may round float32 products to fewer bits, which no bound here covers.
+    """
+    if dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+        raise SettingError(
+            f"float32 products at precision {torch.get_float32_matmul_precision()!r} cannot be certified; "
+            'call torch.set_float32_matmul_precision("highest") or use dtype="float64"'
+        )
     known = _CACHE.setdefault(access, {})
     if dtype not in known:
         models = getattr(access, "models", None)
@@ -73,7 +81,7 @@ def _many(models: tuple[TabularMDP, ...], dtype: torch.dtype, device: torch.devi
     return Tensors(
         tuple(P),
         tuple(r),
-        torch.tensor([m.gamma for m in models], dtype=dtype, device=device),
+        torch.tensor([m.gamma for m in models], dtype=torch.float64, device=device),
         max(f[0] for f in facts),
         max(f[1] for f in facts),
         torch.tensor([f[2] for f in facts], dtype=dtype, device=device),
@@ -132,6 +140,8 @@ def _facts(model: TabularMDP, unit: float) -> tuple[int, float, float]:
             "precision; use float64, divide each row by its sum, or lower gamma"
         )
     stages = range(model.horizon or 1) if model.is_staged else (0,)
+    # numbers stored in fewer bits: P and gamma perturb every product by a unit each, r by one
+    terms += 3 if unit > 2.0**-53 else 0
     return terms, gap, max(float(np.max(np.abs(model.r_at(h)))) for h in stages)
 
 
