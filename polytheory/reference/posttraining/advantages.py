@@ -131,11 +131,12 @@ def gae_advantages(columns: Columns, *, gamma: float = 1.0, lam: float = 1.0) ->
 
 def groups(group: Int[np.ndarray, " n"], *, least: int = 1) -> Iterator[Int[np.ndarray, " G"]]:
     """Row indices of each group. Raises `ColumnError` for a group with fewer than ``least`` rows."""
-    for g in np.unique(group):
-        rows = np.flatnonzero(group == g)
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order])) + 1
+    for rows in np.split(order, starts) if len(order) else ():
         if len(rows) < least:
             raise ColumnError(
-                f"group {g} has {len(rows)} completion(s), the baseline needs {least}; sample more or drop it"
+                f"group {group[rows[0]]} has {len(rows)} completion(s), the baseline needs {least}; sample more or drop it"
             )
         yield rows
 

@@ -1,0 +1,33 @@
+"""Claims of GRPO and of the foundations of the family, and what `polytheory verify grpo` solves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polytheory.proofs_check.claims import Demo
+from polytheory.proofs_check.posttraining import advantage_claims as advantage_claims
+from polytheory.proofs_check.posttraining import loss_claims as loss_claims
+
+
+def _softmax(**settings: Any) -> Any:
+    def build(room: Any, model: Any) -> dict[str, Any]:
+        return {"policy": room.part("TabularSoftmax").zeros(model.S, model.A), **settings}
+
+    return build
+
+
+DEMOS = (
+    Demo(
+        "token-mdp", "Grpo", _softmax(prompts=2, step_size=1.0, updates=2), steps=60,
+        options={"reward": "ones-minus-half-length"}, lockstep_steps=12,
+    ),
+    Demo(
+        "token-mdp", "Grpo",
+        _softmax(group_size=4, step_size=1.0, eps_high=0.28, normalisation="token_mean", beta=0.0, dynamic=True, rounds=3),
+        steps=60, lockstep_steps=12,
+    ),
+    Demo(
+        "token-mdp", "Grpo", _softmax(surrogate="gspo", step_size=1.0, updates=2, eps_low=0.05, eps_high=0.05), steps=60,
+        lockstep_steps=12,
+    ),
+)  # fmt: skip
