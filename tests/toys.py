@@ -5,6 +5,7 @@ python toys.py NAME FOLDER STEPS EVERY
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -166,6 +167,8 @@ class TorchLearner:
 def main(name: str, folder: str, steps: str, every: str) -> None:
     from polytheory.run import run
 
+    # a shell that runs the tests in the background hands down an ignored SIGINT
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     algorithm = {"learner": Learner(), "slow": Learner(pause=0.2), "stuck": Learner(pause=60.0)}[name]
     access = KnownModel(chain()) if isinstance(algorithm, Countdown) else Online(chain())
     print("ready", flush=True)

@@ -10,6 +10,7 @@ import numpy as np
 from polytheory._typing import Float
 from polytheory.catalog import find
 from polytheory.lab.records import Curve, DemoRecord, GridValues, Level, Lockstep, Series
+from polytheory.lab.summary import ORACLE_TOL
 from polytheory.models import GridLayout, TabularMDP
 from polytheory.policies import TabularPolicy
 from polytheory.proofs_check.claims import Demo, Room
@@ -32,7 +33,7 @@ def solve_demo(method: str, demo: Demo) -> DemoRecord:
     start = time.perf_counter()
     access = access_for(demo)
     model = access._model
-    best = solve(model, tol=1e-9)
+    best = solve(model, tol=ORACLE_TOL)
     optimum = float(model.mu @ (best.v if model.horizon is None else best.v[0]))
     room = Room("reference", find(method).family, method)
     settings = demo.settings_for(room, model)

@@ -7,6 +7,8 @@ from typing import Any
 from polytheory.lab.records import DemoRecord, MethodRecord
 from polytheory.proofs_check.runner import ClaimResult
 
+ORACLE_TOL = 1e-9  # the optimum of a demonstration is solved to this accuracy
+
 
 def row_of(record: MethodRecord) -> dict[str, Any]:
     """The row of the table: claims and mutants count once, however many rooms they are checked in."""
@@ -36,6 +38,7 @@ def failures(record: MethodRecord) -> list[str]:
     for r in record.claims:
         found += claim_failures(r)
     for d in record.demos:
+        found += demo_failures(record.method, d)
         step = d.lockstep
         if step is None:
             found.append(f"{record.method}: {d.environment}: reference and scaled were not compared")
@@ -45,6 +48,18 @@ def failures(record: MethodRecord) -> list[str]:
                 f"{record.method}: {d.environment}: reference and scaled differ in {step.worst or 'every field'}: "
                 f"{size} > {step.tolerance:.3g}"
             )
+    return found
+
+
+def demo_failures(method: str, d: DemoRecord) -> list[str]:
+    """Where a demonstration contradicts its oracle: a policy above the optimum, or one worse than its certificate allows."""
+    slack, found = 2 * ORACLE_TOL * (1 + abs(d.optimum)), []
+    if not d.value <= d.optimum + slack:
+        found.append(f"{method}: {d.environment}: the policy found earns {d.value:.9g}, more than the optimum {d.optimum:.9g}")
+    if d.bound is not None and not d.optimum - d.value <= 2 * d.bound + slack:
+        found.append(
+            f"{method}: {d.environment}: the policy found loses {d.optimum - d.value:.3g}, certified was {2 * d.bound:.3g}"
+        )
     return found
 
 

@@ -63,8 +63,16 @@ class Margin:
 
     @classmethod
     def worst(cls, margins: Sequence[Margin]) -> Margin:
-        """The margin that is closest to failing."""
-        return min(margins, key=lambda m: m.slack + m.tolerance if np.isfinite(m.slack) else -np.inf)
+        """The margin that is closest to failing, relative to its tolerance; trivial instances (0 within 0) come last."""
+        return min(margins, key=_closeness)
+
+
+def _closeness(m: Margin) -> tuple[float, float]:
+    if not m.holds:
+        return -1.0, m.slack + m.tolerance if np.isfinite(m.slack) else -np.inf
+    if m.slack == 0 == m.tolerance:
+        return 2.0, 0.0
+    return (m.slack + m.tolerance) / (abs(m.slack) + m.tolerance), m.slack
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def test_a_learner_is_measured_by_exact_returns(learnt):
     model = make("two-state")
     assert learnt.optimum == pytest.approx(J_STAR, abs=1e-9)
     band, single = learnt.curve.series
-    assert learnt.episodes == single.x[-1] == 30  # one episode a step
+    assert learnt.episodes == single.x[-1] == 30 * int(learnt.settings["batch"])  # a batch of episodes a step
     assert single.y[-1] == pytest.approx(learnt.value, abs=1e-12)
     table = np.array(learnt.grid.policy)
     by_sum, d = 0.0, model.mu  # the return as a sum over time, cut where gamma^t is below rounding

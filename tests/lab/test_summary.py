@@ -82,3 +82,19 @@ def test_a_crash_is_one_line():
     (line,) = failures(record(claims=[claim_result(holds=False, margin=None, error="ValueError: a\nb", mutants=[])]))
     assert "\n" not in line
     assert "crashed: ValueError: a b" in line
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"value": 1.001}, "more than the optimum"),
+        ({"value": 0.999}, "the policy found loses 0.001, certified was 2e-07"),
+        ({"value": float("nan")}, "more than the optimum"),
+    ],
+)
+def test_a_demonstration_that_contradicts_its_oracle_fails(change, message):
+    lines = failures(record(demos=[demo_record(**change)]))
+    assert lines
+    assert message in lines[0]
+    assert not failures(record(demos=[demo_record(value=1.0 - 1e-7)]))
+    assert not failures(record(demos=[demo_record(value=0.2, bound=None)]))

@@ -132,6 +132,14 @@ def test_unknown_names_say_what_was_meant():
         runner.load_method("plannning")
 
 
+def test_the_worst_margin_is_the_one_closest_to_failing():
+    trivial, tight, loose, failing = Margin(0.0, 0.0), Margin(-0.9, 1.0), Margin(1.0, 1e-12), Margin(-1e-9, 1e-12)
+    assert Margin.worst([trivial, loose]) is loose
+    assert Margin.worst([trivial, loose, tight]) is tight
+    assert Margin.worst([trivial, loose, tight, failing]) is failing
+    assert not Margin.worst([trivial, Margin(float("nan"), 1.0)]).holds
+
+
 @pytest.mark.parametrize(
     ("a", "b", "expected"),
     [
