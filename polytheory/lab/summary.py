@@ -55,7 +55,9 @@ def demo_failures(method: str, d: DemoRecord) -> list[str]:
     """Where a demonstration contradicts its oracle: a policy above the optimum, or one worse than its certificate allows."""
     slack, found = 2 * ORACLE_TOL * (1 + abs(d.optimum)), []
     if not d.value <= d.optimum + slack:
-        found.append(f"{method}: {d.environment}: the policy found earns {d.value:.9g}, more than the optimum {d.optimum:.9g}")
+        found.append(
+            f"{method}: {d.environment}: the policy found earns {d.value:.9g}, more than the optimum {d.optimum:.9g}"
+        )
     if d.bound is not None and not d.optimum - d.value <= 2 * d.bound + slack:
         found.append(
             f"{method}: {d.environment}: the policy found loses {d.optimum - d.value:.3g}, certified was {2 * d.bound:.3g}"

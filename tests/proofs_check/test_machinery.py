@@ -26,10 +26,10 @@ def backup_by_sums(instance, room):
 
 
 def make(check, *breaks, rooms=("reference",), **options) -> Claim:
-    made = dict(
-        name=check.__name__, method="planning", source="test", level=Level.PROPERTY, statement="test", check=check,
-        breaks=breaks, rooms=rooms, worked=lambda: (), generated=None, catches=(),
-    )  # fmt: skip
+    made = {
+        "name": check.__name__, "method": "planning", "source": "test", "level": Level.PROPERTY, "statement": "test", "check": check,
+        "breaks": breaks, "rooms": rooms, "worked": lambda: (), "generated": None, "catches": (),
+    }  # fmt: skip
     return Claim(**{**made, **options})
 
 
