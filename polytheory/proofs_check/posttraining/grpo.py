@@ -6,6 +6,8 @@ from typing import Any
 
 from polytheory.proofs_check.claims import Demo
 from polytheory.proofs_check.posttraining import advantage_claims as advantage_claims
+from polytheory.proofs_check.posttraining import data_claims as data_claims
+from polytheory.proofs_check.posttraining import kl_claims as kl_claims
 from polytheory.proofs_check.posttraining import loss_claims as loss_claims
 
 
@@ -18,16 +20,16 @@ def _softmax(**settings: Any) -> Any:
 
 DEMOS = (
     Demo(
-        "token-mdp", "Grpo", _softmax(prompts=2, step_size=1.0, updates=2), steps=60,
+        "token-mdp", "Grpo", _softmax(prompts=2, step_size=1.0, updates=2), steps=40,
         options={"reward": "ones-minus-half-length"}, lockstep_steps=12,
     ),
     Demo(
         "token-mdp", "Grpo",
         _softmax(group_size=4, step_size=1.0, eps_high=0.28, normalisation="token_mean", beta=0.0, dynamic=True, rounds=3),
-        steps=60, lockstep_steps=12,
+        steps=40, lockstep_steps=12,
     ),
     Demo(
-        "token-mdp", "Grpo", _softmax(surrogate="gspo", step_size=1.0, updates=2, eps_low=0.05, eps_high=0.05), steps=60,
+        "token-mdp", "Grpo", _softmax(surrogate="gspo", step_size=1.0, updates=2, eps_low=0.05, eps_high=0.05), steps=40,
         lockstep_steps=12,
     ),
 )  # fmt: skip

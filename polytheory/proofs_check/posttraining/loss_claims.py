@@ -121,7 +121,7 @@ def _tokens() -> Any:
 
 @claim(
     method="grpo", source="schulman2017, eq. 7; ye2020, eq. 5 (dual clip)", level=Level.PROPERTY,
-    statement="the gradient is -rho A grad log pi, and exactly 0 where the clip is active on the side of the advantage or, with "
+    statement="the gradient is -rho A grad log pi, and exactly 0 where the clip is active on the advantage's side or, with "
     "a dual clip c, where A < 0 and rho > c; worked losses -1.2, -0.5, 1.5, 0.8, 3.0",
     worked=lambda: [
         Tokens(np.array([1.5, 0.5, 1.5, 0.5, 5.0]), np.array([1.0, 1, -1, -1, -1])),
