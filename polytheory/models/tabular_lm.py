@@ -50,7 +50,7 @@ class TabularLM:
         words = [v for v in range(vocabulary) if v != eos]
         self.contexts = [p for k in range(max_length) for p in itertools.product(words, repeat=k)]
         ended = [(*p, eos) for p in self.contexts]
-        cut = [p for p in itertools.product(words, repeat=max_length)]
+        cut = list(itertools.product(words, repeat=max_length))
         self.sequences = sorted(ended + cut, key=lambda y: (len(y), y))
         self.C, self.N = len(self.contexts), len(self.sequences)
         self._index = {p: c for c, p in enumerate(self.contexts)}
@@ -97,7 +97,9 @@ class TabularLM:
         """Gradient of every sequence's log-probability in the logits."""
         return self.token_scores(logits).sum(axis=1)
 
-    def expectation(self, logits: Float[np.ndarray, "C V"], values: Float[np.ndarray, "N *d"]) -> Float[np.ndarray, "*d"]:
+    def expectation(
+        self, logits: Float[np.ndarray, "C V"], values: Float[np.ndarray, "N *d"]
+    ) -> Float[np.ndarray, "*d"]:
         """Exact expectation over sequences of ``values``."""
         return np.tensordot(self.probs(logits), values, axes=1)
 

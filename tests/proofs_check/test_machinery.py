@@ -27,7 +27,8 @@ def backup_by_sums(instance, room):
 
 def make(check, *breaks, rooms=("reference",), **options) -> Claim:
     made = {
-        "name": check.__name__, "method": "planning", "source": "test", "level": Level.PROPERTY, "statement": "test", "check": check,
+        "name": check.__name__, "method": "planning", "source": "test", "level": Level.PROPERTY,
+        "statement": "test", "check": check,
         "breaks": breaks, "rooms": rooms, "worked": lambda: (), "generated": None, "catches": (),
     }  # fmt: skip
     return Claim(**{**made, **options})
