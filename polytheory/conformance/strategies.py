@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from polytheory.errors import require
 from polytheory.models.block import BlockMDP
 from polytheory.models.linear import LinearMDP
-from polytheory.models.tabular import RewardAtoms, TabularMDP
+from polytheory.models.tabular import RewardAtoms, TabularMDP, by_stage
 from polytheory.policies import Mixture, TabularPolicy
 from polytheory.trajectories import Trajectories
 
@@ -96,6 +96,8 @@ def tabular_mdps(
             r = np.einsum("...k,...k->...", P, r)
         flat = P.reshape(*stages, S * A, S)
         P = tuple(sp.csr_matrix(p) for p in flat) if stages else sp.csr_matrix(flat)
+    elif r.shape == (horizon,) * 3:  # by stage or by transition? Say it with one more axis
+        r = np.stack([r] * S) if by_transition else by_stage(r, horizon)
     return TabularMDP(P, r, mu, horizon, discount, ends, law, name="generated")
 
 

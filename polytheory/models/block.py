@@ -9,8 +9,9 @@ import scipy.sparse as sp
 
 from polytheory._typing import Array, Float, Int
 from polytheory.errors import ModelError, ShapeError
+from polytheory.models._arrays import by_stage, frozen
 from polytheory.models._check import check_distributions
-from polytheory.models.tabular import TabularMDP, frozen
+from polytheory.models.tabular import TabularMDP
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,9 @@ class BlockMDP:
         terminal = m.terminal[latent]
         for x in np.flatnonzero(terminal):  # observations of a terminal state stay as they are
             P[..., x, :, :] = np.eye(self.X)[x]
-        return TabularMDP(P, r, m.mu @ self.emission, m.horizon, m.gamma, terminal, name=f"block({m.name})")
+        return TabularMDP(
+            P, by_stage(r, m.horizon), m.mu @ self.emission, m.horizon, m.gamma, terminal, name=f"block({m.name})"
+        )
 
 
 def _stages(x):

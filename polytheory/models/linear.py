@@ -8,8 +8,9 @@ import numpy as np
 
 from polytheory._typing import Array, Float
 from polytheory.errors import ShapeError
+from polytheory.models._arrays import by_stage, frozen
 from polytheory.models._check import check_discount, check_distributions, check_finite
-from polytheory.models.tabular import TabularMDP, frozen
+from polytheory.models.tabular import TabularMDP
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,4 +72,4 @@ class LinearMDP:
     def to_tabular(self) -> TabularMDP:
         """The same model as a checked `TabularMDP`."""
         r = np.einsum("sad,...d->...sa", self.phi, self.theta)
-        return TabularMDP(self.kernel, r, self.mu, self.horizon, self.gamma, name=self.name)
+        return TabularMDP(self.kernel, by_stage(r, self.horizon), self.mu, self.horizon, self.gamma, name=self.name)

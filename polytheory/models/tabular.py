@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from polytheory._typing import Array, Float
 from polytheory.errors import EmptyActionSetError, ModelError, NotStochasticError, ShapeError, TerminalError
+from polytheory.models._arrays import by_stage, frozen, frozen_tree
 from polytheory.models._check import check_csr, check_discount, check_distributions, check_finite
 from polytheory.models._successors import SuccessorTable, successor_table
 
@@ -45,7 +46,7 @@ class TabularMDP:
         P: ``[S, A, S]``; ``[H, S, A, S]`` stage-dependent; CSR ``(S*A, S)`` with row ``s*A + a``; or a tuple of H such.
         r: ``[S, A]`` or ``[S, A, S]``; with a leading H for stage-dependent rewards; for sparse ``P`` also a CSR matrix
             ``(S*A, S)`` of transition rewards (or a tuple of H) in place of ``[S, A, S]``. Where H = S = A, a dense array of
-            rank 3 is read as ``[S, A, S]``: pass ``[H, S, A, S]`` to say it by stage.
+            rank 3 could mean either and is refused: pass ``[H, S, A, S]`` (see `by_stage`).
         mu: start distribution ``[S]``.
         horizon: number of steps of an episode, or None.
         gamma: discount in [0, 1); 1 is allowed with a horizon.
@@ -79,8 +80,8 @@ class TabularMDP:
         if self.mu.ndim != 1 or self.mu.size == 0:
             raise ShapeError(f"mu must have shape [S] with S >= 1; got {list(self.mu.shape)}")
         check_distributions(self.mu, "mu")
-        put(self, "r", _frozen_tree(self.r))
-        put(self, "P", _frozen_tree(self.P))
+        put(self, "r", frozen_tree(self.r))
+        put(self, "P", frozen_tree(self.P))
         self._check_transitions()
         self._check_rewards()
         terminal = np.zeros(self.S, dtype=bool) if self.terminal is None else self.terminal
@@ -223,6 +224,11 @@ class TabularMDP:
             dense = {(S, A), (H, S, A)} | (set() if self.is_sparse else {(S, A, S), (H, S, A, S)})
             if r.shape not in dense:
                 raise ShapeError(f"r must have shape [S, A] = {[S, A]}, [S, A, S], or a leading H; got {list(r.shape)}")
+            if r.ndim == 3 and H == S == A and not self.is_sparse:
+                raise ShapeError(
+                    f"r of shape {list(r.shape)} may mean [H, S, A] or [S, A, S], which pay differently; pass [H, S, A, S]: "
+                    "r[..., None].repeat(S, axis=-1) for the first, np.stack([r] * H) for the second"
+                )
             check_finite(r, "r")
 
     def _check_terminal(self) -> None:
@@ -262,36 +268,4 @@ class TabularMDP:
         object.__setattr__(self, "reward_law", RewardAtoms(values, probs))
 
 
-def _readonly(x: np.ndarray) -> np.ndarray:
-    x.flags.writeable = False
-    return x
-
-
-def frozen(x, dtype) -> np.ndarray:
-    """A read-only array of the dtype: the same object when it is one already, else a copy."""
-    if isinstance(x, np.ndarray) and x.dtype == dtype and not x.flags.writeable:
-        return x
-    try:
-        return _readonly(np.array(x, dtype=dtype))
-    except (ValueError, TypeError) as error:
-        raise ShapeError(f"expected a rectangular array of numbers; {error}") from error
-
-
-def _frozen_tree(x):
-    if isinstance(x, tuple) and x and all(sp.issparse(m) for m in x):
-        return tuple(_frozen_csr(m) for m in x)
-    return _frozen_csr(x) if sp.issparse(x) else frozen(x, float)
-
-
-def _frozen_csr(m) -> sp.csr_matrix:
-    parts = (m.data, m.indices, m.indptr) if m.format == "csr" else ()
-    if parts and m.dtype == np.float64 and not any(p.flags.writeable for p in parts):
-        return m
-    csr = sp.csr_matrix(m, dtype=float, copy=True)
-    csr.sum_duplicates()
-    for part in (csr.data, csr.indices, csr.indptr):
-        part.flags.writeable = False
-    return csr
-
-
-__all__ = ["GridLayout", "RewardAtoms", "SuccessorTable", "TabularMDP"]
+__all__ = ["GridLayout", "RewardAtoms", "SuccessorTable", "TabularMDP", "by_stage"]

@@ -21,6 +21,7 @@ from polytheory.errors import (
 )
 from polytheory.models import GridLayout, RewardAtoms, TabularMDP
 from polytheory.models._check import check_discount
+from polytheory.models.tabular import by_stage
 
 HALF = np.full((2, 2, 2), 0.5)
 ZERO, MU = np.zeros((2, 2)), np.array([1.0, 0.0])
@@ -146,18 +147,24 @@ def test_duplicate_csr_entries_are_added_up():
     assert model.successors.next_state.shape == (2, 1, 2)
 
 
-def test_rank_three_rewards_are_read_as_documented():
-    """H, S and A equal: by transition beside a dense P, by stage beside a sparse one."""
+def test_rank_three_rewards_are_never_guessed():
+    """With H, S and A equal the shape does not tell stages from next states, except beside a sparse P."""
     r = np.arange(8.0).reshape(2, 2, 2)
     options = {"mu": MU, "horizon": 2}
-    by_transition = TabularMDP(HALF, r, **options)
-    assert not by_transition.is_staged
-    assert_array_equal(by_transition.r_at(), r.mean(axis=-1))
-    by_stage = TabularMDP(csr(HALF), r, **options)
-    assert by_stage.is_staged
-    assert_array_equal(by_stage.r_at(1), r[1])
-    explicit = TabularMDP(HALF, np.repeat(r[..., None], 2, axis=-1), **options)
-    assert_array_equal(explicit.r_at(1), r[1])
+    for P in (HALF, np.stack([HALF, HALF])):
+        with pytest.raises(
+            ShapeError, match=r"may mean \[H, S, A\] or \[S, A, S\].*repeat\(S, axis=-1\) for the first"
+        ):
+            TabularMDP(P, r, **options)
+    sparse = TabularMDP(csr(HALF), r, **options)
+    assert sparse.is_staged
+    assert_array_equal(sparse.r_at(1), r[1])
+    # the two ways out that the message names
+    assert_array_equal(TabularMDP(HALF, r[..., None].repeat(2, axis=-1), **options).r_at(1), r[1])
+    assert_array_equal(TabularMDP(HALF, np.stack([r] * 2), **options).r_at(1), r.mean(axis=-1))
+    assert_array_equal(by_stage(r, 2), r[..., None].repeat(2, axis=-1))
+    assert by_stage(r, 3) is r
+    assert not TabularMDP(HALF, r, mu=MU, gamma=0.9).is_staged
     longer = TabularMDP(HALF, np.arange(12.0).reshape(3, 2, 2), mu=MU, horizon=3)
     assert_array_equal(longer.r_at(2), [[8, 9], [10, 11]])
 
