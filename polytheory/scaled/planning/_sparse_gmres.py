@@ -32,7 +32,7 @@ def gmres(
     Minimises ``|b - A M^-1 y|`` over the Krylov space of ``A M^-1``, by modified Gram-Schmidt.
 
     Args:
-        apply, precondition: ``x -> A x`` and ``x -> M^-1 x``; they may not keep or change their argument.
+        apply, precondition: ``x -> A x`` and ``x -> M^-1 x``; ``apply`` may overwrite its argument.
         goal: stop at this 2-norm of the residual. cycle: largest number of iterations, >= 1.
 
     Returns:
@@ -55,7 +55,8 @@ def gmres(
         # a new direction of norm 0 means that the space holds the solution
         if residual <= goal or not H[k, k - 1] > 1e-14 * size:
             break
-        basis.append(w / H[k, k - 1])
+        w /= H[k, k - 1]
+        basis.append(w)
     x = np.zeros_like(b)
     for c, q in zip(y, basis, strict=False):
         x += c * q

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
@@ -145,11 +144,13 @@ class Search:
 
     def _evaluate_by_gmres(self, chain: Chain, order: np.ndarray, residual: np.ndarray) -> None:
         """Add corrections to ``v`` as long as each solves the policy's equation much better than the last."""
-        s, unrewarded = self.sweeps, replace(chain, r=np.zeros_like(chain.r))
+        s = self.sweeps
 
         def apply(x: np.ndarray) -> np.ndarray:
-            s.policy_backup(unrewarded, x, self._spare)
-            return x - self._spare
+            s.policy_backup(chain, x, self._spare)
+            x -= self._spare
+            x += chain.r
+            return x
 
         def precondition(b: np.ndarray) -> np.ndarray:
             return s.ordered_solve(chain, b, order, np.zeros_like(b))
@@ -159,12 +160,14 @@ class Search:
         while size > goal:
             correction, steps = gmres(apply, precondition, residual, goal=goal, cycle=CYCLE)
             s.krylov += steps
-            residual = residual - apply(correction)
-            last, size = size, norm(residual)
-            if not size < last:
+            if not math.isfinite(norm(correction)):
                 break
             self.v += correction
-            if size > 0.1 * last:
+            last, residual = size, self._residual(chain)
+            size = norm(residual)
+            if not size < last:
+                self.v -= correction
+            if not size <= 0.1 * last:
                 break
 
     def _residual(self, chain: Chain) -> np.ndarray:
