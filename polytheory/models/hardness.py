@@ -28,11 +28,18 @@ def sum_reciprocal_gaps(q_star: Float[np.ndarray, "*H S A"], *, tie_tol: float =
     return float(np.sum(1.0 / g[g > tie_tol]))
 
 
-def effective_horizon(gamma: float, *, eps: float = 0.01) -> int:
-    """Least H with ``gamma^H <= eps (1 - gamma)``: rewards after it change the value by less than eps times their range.
+def effective_horizon(mdp: TabularMDP | float, *, eps: float = 0.01) -> int:
+    """Least H with ``gamma^H <= eps (1 - gamma)``: all rewards from step H on together are worth at most ``eps`` times the
+    largest absolute one, ``gamma^H / (1 - gamma) <= eps``.
 
-    Raises `DiscountError` unless gamma lies in [0, 1).
+    Takes a model, whose horizon is an upper bound where it has one, or a discount. Raises `DiscountError` unless gamma lies
+    in [0, 1) or the model has a horizon.
     """
+    if isinstance(mdp, TabularMDP):
+        if mdp.horizon is not None:
+            return mdp.horizon if mdp.gamma == 1 else min(mdp.horizon, effective_horizon(mdp.gamma, eps=eps))
+        return effective_horizon(mdp.gamma, eps=eps)
+    gamma = mdp
     if not 0 <= gamma < 1:
         raise DiscountError(f"gamma = {gamma}; the effective horizon needs gamma in [0, 1)")
     target = eps * (1 - gamma)

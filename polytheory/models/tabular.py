@@ -224,7 +224,7 @@ class TabularMDP:
             dense = {(S, A), (H, S, A)} | (set() if self.is_sparse else {(S, A, S), (H, S, A, S)})
             if r.shape not in dense:
                 raise ShapeError(f"r must have shape [S, A] = {[S, A]}, [S, A, S], or a leading H; got {list(r.shape)}")
-            if r.ndim == 3 and H == S == A and not self.is_sparse:
+            if r.ndim == 3 and H == S == A > 1 and not self.is_sparse:
                 raise ShapeError(
                     f"r of shape {list(r.shape)} may mean [H, S, A] or [S, A, S], which pay differently; pass [H, S, A, S]: "
                     "r[..., None].repeat(S, axis=-1) for the first, np.stack([r] * H) for the second"

@@ -53,6 +53,21 @@ def test_effective_horizon_is_the_least(gamma, eps):
     assert H == 0 or gamma ** (H - 1) > eps * (1 - gamma) * (1 - 1e-9)
 
 
+def test_effective_horizon_of_a_model():
+    assert effective_horizon(make("two-state", gamma=0.9)) == effective_horizon(0.9) == 66  # 0.9^66 < 0.001 < 0.9^65
+    assert effective_horizon(make("two-state", gamma=0.9, horizon=5)) == 5
+    assert effective_horizon(make("two-state", gamma=0.9, horizon=100)) == 66
+    assert effective_horizon(make("riverswim")) == 20  # no discount
+
+
+def test_the_tail_after_the_effective_horizon_is_small():
+    """Values after H steps and after very many differ by at most eps, and one step earlier by more."""
+    one = TabularMDP(np.ones((1, 1, 1)), np.ones((1, 1)), np.ones(1), gamma=0.9)
+    H = effective_horizon(one, eps=0.05)
+    tail = [10 - sum(0.9**t for t in range(steps)) for steps in (H, H - 1)]
+    assert tail[0] <= 0.05 < tail[1]
+
+
 def test_effective_horizon_needs_a_discount():
     with pytest.raises(DiscountError, match=r"gamma = 1\.0; .*\[0, 1\)"):
         effective_horizon(1.0)

@@ -165,6 +165,8 @@ def test_rank_three_rewards_are_never_guessed():
     assert_array_equal(by_stage(r, 2), r[..., None].repeat(2, axis=-1))
     assert by_stage(r, 3) is r
     assert not TabularMDP(HALF, r, mu=MU, gamma=0.9).is_staged
+    one = TabularMDP(np.ones((1, 1, 1)), np.full((1, 1, 1), 5.0), [1.0], horizon=1)  # both readings are the same
+    assert one.r_at(0) == 5
     longer = TabularMDP(HALF, np.arange(12.0).reshape(3, 2, 2), mu=MU, horizon=3)
     assert_array_equal(longer.r_at(2), [[8, 9], [10, 11]])
 
