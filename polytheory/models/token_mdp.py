@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polytheory.errors import UnknownNameError
+from polytheory.errors import SettingError, UnknownNameError
 from polytheory.models.tabular import TabularMDP
 from polytheory.models.tabular_lm import TabularLM
 
@@ -22,9 +22,11 @@ def token_mdp(*, reward: str = "odd-ones", vocabulary: int = 3, max_length: int 
         vocabulary: tokens, EOS included, >= 3 (token 1 must not be EOS). max_length: in tokens, >= 1.
 
     Known answers at the defaults: the best return is 1 ("odd-ones") and 3/2 ("ones-minus-half-length").
-    Raises `UnknownNameError` for another reward, `ModelError` for sizes that cannot be enumerated.
+    Raises `UnknownNameError` for another reward, `SettingError` and `ModelError` for sizes too small or too large to enumerate.
     """
     if reward not in REWARDS:
         raise UnknownNameError("reward", reward, REWARDS)
+    if vocabulary < 3:
+        raise SettingError(f"vocabulary = {vocabulary}; token 1 must not be EOS, at least 3 tokens are needed")
     lm = TabularLM(vocabulary, max_length)
     return lm.to_tabular(lm.reward(REWARDS[reward]))

@@ -20,7 +20,7 @@ def _softmax(**settings: Any) -> Any:
 
 DEMOS = (
     Demo(
-        "token-mdp", "Grpo", _softmax(prompts=2, step_size=1.0, updates=2), steps=40,
+        "token-mdp", "Grpo", _softmax(prompts=2, step_size=1.0), steps=40,
         options={"reward": "ones-minus-half-length"}, lockstep_steps=12,
     ),
     Demo(
@@ -29,7 +29,7 @@ DEMOS = (
         steps=40, lockstep_steps=12,
     ),
     Demo(
-        "token-mdp", "Grpo", _softmax(surrogate="gspo", step_size=1.0, updates=2, eps_low=0.05, eps_high=0.05), steps=40,
+        "token-mdp", "Grpo", _softmax(surrogate="gspo", step_size=1.0, updates=2, eps_low=0.05, eps_high=0.05), steps=25,
         lockstep_steps=12,
     ),
 )  # fmt: skip
