@@ -45,11 +45,11 @@ def to_networkx(mdp: TabularMDP) -> nx.DiGraph:
 
 
 def reachable(mdp: TabularMDP) -> Bool[np.ndarray, " S"]:
-    """States that some policy can reach from the start distribution (terminal states count, what follows them does not)."""
+    """States that some policy can reach from the start distribution (terminal states lead nowhere)."""
     seen = mdp.mu > 0
     edges = adjacency(mdp)
     while True:
-        grown = seen | (edges.T @ (seen & ~mdp.terminal).astype(float) > 0)
+        grown = seen | (edges.T @ seen.astype(float) > 0)
         if (grown == seen).all():
             return seen
         seen = grown

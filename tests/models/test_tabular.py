@@ -147,6 +147,15 @@ def test_duplicate_csr_entries_are_added_up():
     assert model.successors.next_state.shape == (2, 1, 2)
 
 
+def test_stored_zeros_are_never_drawn():
+    """Also the last entry of a row, which a uniform close to 1 would reach."""
+    P = sp.csr_matrix((np.array([0.0, 1.0, 1.0, 0.0]), np.array([0, 1, 0, 1]), np.array([0, 2, 4])), shape=(2, 2))
+    assert P.nnz == 4
+    table = TabularMDP(P, np.zeros((2, 1)), MU, gamma=0.5).successors
+    assert_array_equal(table.next_state, [[[1]], [[0]]])
+    assert_array_equal(table.cdf, np.ones((2, 1, 1)))
+
+
 def test_rank_three_rewards_are_never_guessed():
     """With H, S and A equal the shape does not tell stages from next states, except beside a sparse P."""
     r = np.arange(8.0).reshape(2, 2, 2)
