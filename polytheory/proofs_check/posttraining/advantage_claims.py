@@ -110,14 +110,12 @@ def difficulty_bias_is_c_of_p(probe: Probe, room: Room) -> Margin:
 
 def _by_parts(room: Room, size: int, p: float, ddof: int) -> float:
     """``c_G(p)`` from the room's advantages of every number k of ones."""
-    total = 0.0
-    for k in range(size + 1):
-        score = (np.arange(size) < k).astype(float)
-        a = room.parts.group_advantages(
-            {"score": score, "group": np.zeros(size, dtype=np.int64)}, ddof=ddof, eps=0.0
-        )["advantages"]  # fmt: skip
-        total += comb(size, k) * p**k * (1 - p) ** (size - k) * float(a @ (score / p - (1 - score) / (1 - p))) / size
-    return total
+    k = np.arange(size + 1)
+    score = (np.arange(size) < k[:, None]).astype(float)
+    given = {"score": score.ravel(), "group": np.repeat(k, size)}
+    a = room.parts.group_advantages(given, ddof=ddof, eps=0.0)["advantages"].reshape(score.shape)
+    chance = np.array([comb(size, int(i)) for i in k]) * p**k * (1 - p) ** (size - k)
+    return float(chance @ (a * (score / p - (1 - score) / (1 - p))).mean(axis=1))
 
 
 def _closed(size: int, p: float, ddof: int) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from polytheory.proofs_check.claims import Level, Line, Margin, Room, Wrap, claim
@@ -11,8 +13,8 @@ ESTIMATES = ("kl_k1", "kl_k2", "kl_k3", "kl_rho_k3")
 UPSIDE_DOWN = Wrap("pi_and_ref_swapped", part="_gap", by=lambda f: lambda columns: _negated(f(columns)))
 
 
-def _negated(x: object) -> object:
-    return (-x[0], x[1]) if isinstance(x, tuple) else -x  # pyright: ignore[reportOperatorIssue]
+def _negated(x: Any) -> Any:
+    return (-x[0], x[1]) if isinstance(x, tuple) else -x
 
 
 def _reverse(probe: Probe) -> np.ndarray:
@@ -74,7 +76,7 @@ def estimates_of_the_kl(probe: Probe, room: Room) -> Margin:
     worked=lambda: [toy()], generated=lambda: probes(max_length=3),
     breaks=[
         Wrap("k1_so_far", part="kl_in_reward", by=lambda f: lambda c, **s: f(_backwards(c), **s)),
-        Wrap("own_token_only", part="_sampled_gap", by=lambda f: lambda c, beta: _last_only(f(c, beta))),
+        Wrap("own_token_only", part="_sampled_gap", by=lambda f: lambda c, beta: _first_only(f(c, beta))),
         Wrap("bonus_not_penalty", part="_sampled_gap", by=lambda f: lambda c, beta: -f(c, beta)),
     ],
 )  # fmt: skip
@@ -104,8 +106,8 @@ def _backwards(columns: dict) -> dict:
     return {**columns, **turned, "mask": columns["mask"] | True}
 
 
-def _last_only(gap: np.ndarray) -> np.ndarray:
-    """Only the first token's term."""
+def _first_only(gap: Any) -> Any:
+    """Only the first token's term: nothing to come, for it or the others."""
     kept = 0 * gap
     kept[:, 0] = gap[:, 0]
     return kept

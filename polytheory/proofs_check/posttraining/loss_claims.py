@@ -210,7 +210,7 @@ def clipped_weights_never_drop_a_token(probe: Probe, room: Room) -> Margin:
     method="grpo", source="shao2024, Algorithm 1; liu2025", level=Level.PROPERTY,
     statement="over all groups of two completions, the mean parameter change of one step is step_size grad J for binary scores "
     "with the population deviation and sums over tokens (c_2 = 1), and half of it for Dr. GRPO",
-    worked=lambda: [toy(length=2)], generated=lambda: probes(max_length=2, binary=True),
+    worked=lambda: [toy(length=2)], generated=lambda: probes(max_length=1, binary=True),
     breaks=[
         Setting("mean_over_tokens", normalisation="seq_mean"),
         Setting("leave_one_out", advantage="rloo"),
