@@ -105,4 +105,6 @@ def check_grants(requires: Iterable[Grant], grants: frozenset[Grant], who: str, 
         from polytheory.access import NAMED
 
         fits = [name for name, cls in NAMED.items() if frozenset(requires) <= cls.grants]
-        raise AccessError(f"{who} requires {what}, which {access} does not grant; use one of: {', '.join(fits) or 'none'}")
+        raise AccessError(
+            f"{who} requires {what}, which {access} does not grant; use one of: {', '.join(fits) or 'none'}"
+        )
