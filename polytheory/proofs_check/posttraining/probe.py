@@ -162,7 +162,7 @@ class Scripted:
 
     def __init__(self, probe: Probe, rows: Sequence[Sequence[int]]):
         self.probe, self.rows, self.replicas = probe, np.asarray(rows), len(rows)
-        self.spec = SimpleNamespace(horizon=probe.lm.T, gamma=1.0)
+        self.spec = SimpleNamespace(horizon=probe.lm.T, gamma=1.0, name="scripted")
 
     def rollouts(self, policy: Any, requests: Any, key: Any) -> Trajectories:
         """The listed completions, with rewards on their last tokens; NumPy (the caller converts)."""
@@ -184,7 +184,8 @@ def steps_of(room: Room, probe: Probe, rows: Sequence[Sequence[int]], **settings
         **settings,
     )
     if room.name == "reference":
-        ends = [made.step(made.init(None, 0), Scripted(probe, [own]))[0].theta for own in rows]
+        scripts = [Scripted(probe, [own]) for own in rows]
+        ends = [made.step(made.init(script, 0), script)[0].theta for script in scripts]
         change = np.stack(ends) - start
     else:
         script = Scripted(probe, rows)

@@ -139,7 +139,11 @@ class Composition:
         raise NotImplementedError
 
     def init(self, access: Any, seed: int, replica: int = 0) -> CompositionState:
-        """At the starting parameters, nothing sampled yet."""
+        """At the starting parameters, nothing sampled yet. Raises `SettingError` for a world without horizon."""
+        if access.spec.horizon is None:
+            raise SettingError(
+                f"{access.spec.name or 'this world'} has no horizon; completions must end: take token-mdp or give a horizon"
+            )
         theta = np.array(self.policy.theta, dtype=float)
         return CompositionState(theta, theta.copy(), 0, seed, replica, {})
 

@@ -79,8 +79,10 @@ def evaluate(
         if part.kind != Kind.LOSS:
             continue
         terms = part(columns, **use.settings)
+        # small weights and long sums need more digits than bfloat16 has
+        dtype = torch.promote_types(terms.dtype, torch.float32)
         w = weights(
-            columns["mask"], part.unit, counts, normalisation=normalisation, max_length=max_length, dtype=terms.dtype
+            columns["mask"], part.unit, counts, normalisation=normalisation, max_length=max_length, dtype=dtype
         )[: len(terms)]
         total = total + use.weight * (w * terms).sum()
     return total
@@ -135,7 +137,11 @@ class Composition:
         raise NotImplementedError
 
     def init(self, access: Any, seed: int, replica: int = 0) -> CompositionState:
-        """At the starting parameters, nothing sampled yet."""
+        """At the starting parameters, nothing sampled yet. Raises `SettingError` for a world without horizon."""
+        if access.spec.horizon is None:
+            raise SettingError(
+                f"{access.spec.name or 'this world'} has no horizon; completions must end: take token-mdp or give a horizon"
+            )
         theta, n = self.policy.theta.detach(), access.replicas
         if len(theta) not in (1, n):
             raise SettingError(f"theta is [{len(theta)}, d] but the access has {n} replicas; give 1 row or {n}")

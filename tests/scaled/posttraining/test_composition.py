@@ -17,6 +17,8 @@ from polytheory.reference.posttraining import base, composition
 from polytheory.reference.posttraining.grpo import Grpo
 from polytheory.reference.posttraining.softmax import TabularSoftmax
 from polytheory.scaled.posttraining import grpo as scaled
+from polytheory.scaled.posttraining.composition import Use
+from polytheory.scaled.posttraining.composition import evaluate as scaled_evaluate
 from polytheory.scaled.posttraining.softmax import TabularSoftmax as Batched
 
 ODD = models.make("token-mdp")
@@ -152,3 +154,23 @@ def test_replicas_must_fit_the_policy():
     made = scaled.Grpo(policy=Batched(torch.zeros(2, ODD.S * ODD.A, dtype=torch.float64), ODD.S, ODD.A))
     with pytest.raises(SettingError, match="give 1 row or 3"):
         made.init(Online(ODD).replicate(3), 0)
+
+
+@pytest.mark.parametrize("room", ["reference", "scaled"])
+def test_a_world_without_horizon_is_refused(room):
+    endless = models.make("two-state")
+    cls, policy = (Grpo, TabularSoftmax) if room == "reference" else (scaled.Grpo, Batched)
+    access = Online(endless) if room == "reference" else Online(endless).replicate(2)
+    with pytest.raises(SettingError, match="two-state has no horizon; completions must end"):
+        cls(policy=policy.zeros(endless.S, endless.A)).init(access, 0)
+
+
+def test_averages_do_not_lose_the_digits_of_the_terms():
+    n, t = 3, 1000  # 1 / 3000 has no short binary form: in bfloat16 the mean of ones would be 0.1 % off
+    columns = {
+        "mask": torch.ones(n, t, dtype=torch.bool), "advantages": torch.ones(n),
+        "log_probs": -torch.ones(n, t, dtype=torch.bfloat16),
+    }  # fmt: skip
+    for normalisation in ("seq_mean", "token_mean"):
+        loss = scaled_evaluate(columns, [Use("reinforce")], normalisation=normalisation)
+        assert abs(float(loss) - 1.0) < 1e-5  # 3000 additions in float32
