@@ -166,11 +166,11 @@ def test_a_world_without_horizon_is_refused(room):
 
 
 def test_averages_do_not_lose_the_digits_of_the_terms():
-    n, t = 3, 1000  # 1 / 3000 has no short binary form: in bfloat16 the mean of ones would be 0.1 % off
+    n, t = 3, 1000  # terms 1, 1 and 2 are exact in bfloat16, 1 / 3000 and the mean 4 / 3 are not
     columns = {
-        "mask": torch.ones(n, t, dtype=torch.bool), "advantages": torch.ones(n),
+        "mask": torch.ones(n, t, dtype=torch.bool), "advantages": torch.tensor([1.0, 1.0, 2.0]),
         "log_probs": -torch.ones(n, t, dtype=torch.bfloat16),
     }  # fmt: skip
     for normalisation in ("seq_mean", "token_mean"):
         loss = scaled_evaluate(columns, [Use("reinforce")], normalisation=normalisation)
-        assert abs(float(loss) - 1.0) < 1e-5  # 3000 additions in float32
+        assert abs(float(loss) - 4 / 3) < 1e-5  # 3000 additions in float32
