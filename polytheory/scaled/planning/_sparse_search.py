@@ -10,9 +10,10 @@ from polytheory.scaled.planning._sparse_gmres import gmres, norm
 from polytheory.scaled.planning._sparse_sweeps import UNIT, Chain, Sweeps
 from polytheory.scaled.planning.bellman import half_width, midpoint_shift, rounding_bound
 
-INNER = 0.3  # policy sweeps shrink the interval of the last full sweep by this before the next one
-FEW = 0.01  # share of states with a new action below which the policy is taken for settled
+INNER = 0.15  # policy sweeps shrink the interval of the last full sweep by this before the next one
+FEW = 0.002  # share of states with a new action below which the policy is taken for settled
 SLOW = 40  # policy sweeps to come that are not worth waiting for
+CACHED = 32_768  # float64 values that any second-level cache holds
 STUCK = 0.3  # share of the residual that Gauss-Seidel sweeps may leave before GMRES is called
 CYCLE = 5  # GMRES iterations that must shrink the residual tenfold to be worth another cycle
 
@@ -27,7 +28,7 @@ class Search:
         self.sweeps, self.gamma, self.tol, self.max_sweeps = sweeps, sweeps.gamma, tol, max_sweeps
         self.actions = np.empty(sweeps.S, dtype=np.int32)
         # values are gathered at random: half the bytes stay in the cache, and precision is for the end
-        self.v = np.empty(sweeps.S, dtype=np.float32)
+        self.v = np.empty(sweeps.S, dtype=np.float32 if sweeps.S > CACHED else np.float64)
         sweeps.best_rewards(self.v, self.actions)  # one sweep from v = 0, which needs no transitions
         self._spare = np.empty_like(self.v)
         self._chain: Chain | None = None
@@ -68,15 +69,16 @@ class Search:
     def _by_mixing(self) -> bool:
         """Modified policy iteration in the span seminorm. False when a policy's chain mixes too slowly for it.
 
-        Until few actions change, values are float32 and only known up to a constant; then float64, and every full sweep
-        certifies.
+        Until few actions change, values are known up to a constant only, and float32 when there are many; then they are
+        float64, and every full sweep certifies.
         """
         allowed = 2 * self.tol * (1 - self.gamma) / self.gamma if self.gamma else np.inf
         width, changed = float(np.ptp(self.v)), self.sweeps.S
-        while changed > FEW * self.sweeps.S and width > self._floor():
+        left = self.max_sweeps - 1  # one is for the certificate
+        while changed > FEW * self.sweeps.S and width > self._floor() and self.sweeps.full < left:
             if not self._evaluate_by_sweeps(max(self._floor(), INNER * width)):
                 return False
-            self.v -= np.float32((np.max(self.v) + np.min(self.v)) / 2)
+            self.v -= (np.max(self.v) + np.min(self.v)) / 2
             low, high, changed = self.sweeps.backup(self.v, self._spare, self.actions)
             self.v, self._spare, width = self._spare, self.v, high - low
         self._to_float64()

@@ -13,6 +13,7 @@ from polytheory.models.tabular import TabularMDP
 
 UNIT = 2.0**-53
 PARALLEL_ENTRIES = 300_000  # a sweep over fewer stored probabilities takes less time than waking a thread
+RANGES = 6  # pieces of a sweep for each thread
 
 
 @dataclass(eq=False)
@@ -105,12 +106,21 @@ class Sweeps:
         return x
 
     def _share(self, loop: Any, arguments: tuple[Any, ...], n: int, entries: int | None = None) -> list[Any]:
-        """Run ``loop(*arguments, first, last)`` on ranges that cover 0..n, one in each thread."""
+        """Run ``loop(*arguments, first, last)`` on ranges that cover 0..n, shared by the threads.
+
+        There are more ranges than threads: a thread that has to wait for a busy core holds up the others by one range.
+        """
         if self._pool is None or (entries is not None and entries < PARALLEL_ENTRIES):
             return [loop(*arguments, 0, n)]
-        cuts = [n * i // self.threads for i in range(self.threads + 1)]
-        others = [self._pool.submit(loop, *arguments, cuts[i], cuts[i + 1]) for i in range(1, self.threads)]
-        return [loop(*arguments, cuts[0], cuts[1]), *(f.result() for f in others)]
+        pieces = RANGES * self.threads
+        ranges = iter([(n * i // pieces, n * (i + 1) // pieces) for i in range(pieces)])
+
+        def work() -> list[Any]:
+            return [loop(*arguments, first, last) for first, last in ranges if first < last]
+
+        others = [self._pool.submit(work) for _ in range(self.threads - 1)]
+        done = work()
+        return done + [x for f in others if not f.cancel() for x in f.result()]
 
 
 def _unsigned(x: np.ndarray) -> np.ndarray:

@@ -111,6 +111,15 @@ def test_slow_mixing_models(gamma):
         assert np.max(np.abs(found.v - exact.v)) <= found.bound + exact.bound, model.name
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_float32_values_on_the_way_leave_no_trace_in_the_certificate(kernels, monkeypatch):
+    monkeypatch.setattr(search, "CACHED", 1)
+    for model in (make("garnet", S=80, A=4, successors=6, gamma=0.99, sparse=True), *slow_models(0.9)):
+        found, exact = solve_sparse(model, kernels=kernels), solve(model, method="policy-iteration", tol=1e-7)
+        assert found.status == "certified", model.name
+        assert np.max(np.abs(found.v - exact.v)) <= found.bound + exact.bound, model.name
+
+
 def test_numbering_of_states_does_not_matter():
     model = make("gridworld", rows=20, columns=20, slip=0.1, sparse=True, gamma=0.99)
     p = np.random.default_rng(1).permutation(model.S)
