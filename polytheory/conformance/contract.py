@@ -3,8 +3,8 @@
 A candidate is a plain function ``f(batch: Batch, **settings) -> torch.Tensor``. Held against a loss it returns the scalar to
 be minimised, differentiable in the batch's current columns; held against an estimator of advantages or of weights it returns
 these, ``[n]`` or ``[n, t]``. It is called with every setting of what it is held against that its signature takes (all of
-them with ``**settings``): what it does not take it is trusted to have built in. If it has a parameter ``counts`` it is given
-the `Counts` of the whole accumulated batch there, of which ``batch`` may be a part.
+them with ``**settings``); what it does not take it has built in, and the check of values notices when it has not. If it has
+a parameter ``counts`` it is given the `Counts` of the whole accumulated batch there, of which ``batch`` may be a part.
 
 Needs torch (the ``scaled`` extra).
 """
@@ -131,6 +131,8 @@ class Candidate:
         function: ``f(batch, **settings) -> torch.Tensor``.
         against: name of the target, see `targets.names`.
         settings: of the target, by the target's names; those left out have the target's defaults.
+        arguments: what the function is called with instead of the target's settings, by its own names, where these differ
+            (an adapter's); None passes the settings themselves.
         deviations: ``{check: reason}`` for checks that are known to fail, and why that is so. Such a check must fail.
     """
 
@@ -139,6 +141,7 @@ class Candidate:
     against: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     deviations: Mapping[str, str] = field(default_factory=dict)
+    arguments: Mapping[str, Any] | None = None
 
     @property
     def takes_counts(self) -> bool:
@@ -147,9 +150,10 @@ class Candidate:
 
     def call(self, batch: Batch, settings: Mapping[str, Any], counts: Counts | None = None) -> Any:
         """The function's answer under the target's full ``settings``; ``counts`` default to those of the batch."""
+        given = dict(settings if self.arguments is None else self.arguments)
         known = _parameters(self.function)
-        everything = any(p.kind == p.VAR_KEYWORD for p in known.values())
-        given = {name: value for name, value in settings.items() if everything or name in known}
+        if self.arguments is None and not any(p.kind == p.VAR_KEYWORD for p in known.values()):
+            given = {name: value for name, value in given.items() if name in known}
         if self.takes_counts:
             given["counts"] = counts or batch.counts
         return self.function(batch, **given)
@@ -157,21 +161,25 @@ class Candidate:
     def check_signature(self, settings: Mapping[str, Any]) -> None:
         """Raise unless the function can be called with a batch and these settings.
 
-        Raises `SettingError` for one that takes no batch or needs what nobody gives, `UnknownNameError` for a needed
-        keyword that is no setting.
+        Raises `SettingError` for one that takes no batch, `UnknownNameError` for an argument that it does not have or
+        needs without anybody giving it.
         """
         known = list(_parameters(self.function).values())
+        given = settings if self.arguments is None else self.arguments
         positional = [p for p in known if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
         if not positional:
             raise SettingError(f"{self.name} takes no positional argument; it must be callable as f(batch, **settings)")
         for p in known:
             optional = p is positional[0] or p.default is not p.empty or p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-            if not optional and p.name not in (*settings, "counts"):
-                raise UnknownNameError(
-                    f"required parameter of {self.name} (no setting of {self.against})", p.name, settings
-                )
+            if not optional and p.name not in (*given, "counts"):
+                what = f"required parameter of {self.name} (no setting of {self.against})"
+                raise UnknownNameError(what, p.name, given)
             if p.kind == p.POSITIONAL_ONLY and not optional:
                 raise SettingError(f"{self.name}: {p.name} is positional only; settings are passed by keyword")
+        names = [p.name for p in known]
+        for name in self.arguments or ():
+            if name not in names and not any(p.kind == p.VAR_KEYWORD for p in known):
+                raise UnknownNameError(f"argument of {self.name}", name, names[1:])
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

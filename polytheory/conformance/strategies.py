@@ -192,3 +192,13 @@ def trajectories(
         group=np.array([draw(st.integers(0, n - 1)) for _ in range(n)], dtype=np.int64),
         columns={name: table(log_probs, np.float64) for name in columns},
     )
+
+
+def batches(**options: Any) -> Any:
+    """Batches of completions as tensors, as `checks_for` tries them; options as in `polytheory.conformance.batches.batches`.
+
+    Needs the ``scaled`` extra as well.
+    """
+    from polytheory.conformance.batches import batches as draw
+
+    return draw(**options)
