@@ -1,0 +1,185 @@
+"""Any composition of the post-training family on a causal language model: the same parts, deep parameters.
+
+One step samples completions once, runs the method's parts on their columns, and makes ``updates`` optimiser updates on the
+method's loss. The loss of a micro-batch is divided by the counts of the whole batch, so that accumulation, micro-batch
+size and number of processes do not change the gradient.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from polytheory.access import Grant, Key, Requests
+from polytheory.algorithm import Info
+from polytheory.errors import SettingError
+from polytheory.scaled.language.optimiser import AdamW, Sgd
+from polytheory.scaled.language.policy import CausalPolicy
+from polytheory.scaled.posttraining.base import PARTS, Counts
+from polytheory.scaled.posttraining.composition import Composition, evaluate
+from polytheory.streams import row_ids
+
+Columns = dict[str, Any]
+
+
+@dataclass(eq=False)
+class FinetuneState:
+    """State of a fine-tuning run.
+
+    Fields: ``model`` the weights in training; ``optimizer``; ``t`` steps made; ``updates`` optimiser updates made; ``seed``;
+    ``replica``; ``memory`` state of the method's parts by name.
+    """
+
+    model: Any
+    optimizer: Any
+    t: int
+    updates: int
+    seed: int
+    replica: int
+    memory: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Finetune:
+    """Train a causal language model with a method of the post-training family.
+
+    Fields:
+        method: the composition; its ``policy`` is a `CausalPolicy`, which is also the frozen reference policy.
+        optimiser: how its gradient is followed; the method's own ``step_size`` is not used.
+        mini_batches: updates per sweep over the step's completions, >= 1; the method's ``updates`` counts sweeps.
+        micro_batch: most rows in one backward pass, >= 1; whole groups stay together where the loss needs them.
+
+    Raises `SettingError`.
+    """
+
+    method: Composition
+    optimiser: AdamW | Sgd = field(default_factory=AdamW)
+    mini_batches: int = 1
+    micro_batch: int = 1024
+
+    requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE})
+
+    def __post_init__(self) -> None:
+        for name in ("mini_batches", "micro_batch"):
+            if getattr(self, name) < 1:
+                raise SettingError(f"{name} = {getattr(self, name)}; it must be at least 1")
+        if not isinstance(self.method.policy, CausalPolicy):
+            raise SettingError(
+                f"the method's policy is a {type(self.method.policy).__name__}; fine-tuning needs a CausalPolicy"
+            )
+
+    def init(self, access: Any, seed: int, replica: int = 0) -> FinetuneState:
+        """A copy of the policy's model, nothing sampled yet."""
+        model = copy.deepcopy(self.method.policy.model)
+        return FinetuneState(model, self.optimiser.make(model.parameters()), 0, 0, seed, replica, {})
+
+    def policy(self, state: FinetuneState) -> CausalPolicy:
+        """The model in training as a policy."""
+        return self.method.policy.with_model(state.model)
+
+    def done(self, state: FinetuneState) -> bool:
+        """A learner is never done by itself."""
+        return False
+
+    def step(self, state: FinetuneState, access: Any) -> tuple[FinetuneState, Info]:
+        """Sample once, prepare, update."""
+        sampled, info = self.sample(state, access)
+        columns, memory = self.method.prepare(self.scored(sampled, state), state.memory)
+        state.t, state.memory = state.t + 1, memory
+        info["rows"] = float(len(columns["mask"]))
+        if len(columns["mask"]) and bool(columns["mask"].any()):
+            info |= self._update(state, columns)
+        return state, info
+
+    def sample(self, state: FinetuneState, access: Any) -> tuple[Columns, dict[str, float]]:
+        """Rounds of completions until the method has `enough`."""
+        columns = self._round(state, access, 0)
+        first = columns
+        for i in range(1, self.method.rounds):
+            if self.method.enough(columns):
+                break
+            columns = _joined(columns, self._round(state, access, i))
+        names = ["score", *(k for k in first if k.startswith("reward/"))]
+        info = {name if name != "score" else "mean_return": float(first[name].mean()) for name in names}
+        info["length"] = float(first["mask"].sum(1).double().mean())
+        return columns, info
+
+    def _round(self, state: FinetuneState, access: Any, i: int) -> Columns:
+        m, g = self.method.prompts, self.method.group_size
+        key = Key(state.seed, f"{self.method.name}/completions", state.t)
+        first = (state.t * self.method.rounds + i) * m
+        start = access.next_prompts(key, first, m).repeat(g)
+        rows = i * m * g + np.arange(m * g)
+        group = i * m + np.arange(m).repeat(g)
+        requests = Requests(row_ids(state.replica, rows), access.spec.horizon, start)
+        traj = access.rollouts(self.policy(state), requests, key)
+        return {
+            **traj.columns, "actions": traj.actions, "mask": traj.mask, "score": traj.score,
+            "group": torch.as_tensor(group, device=traj.mask.device), "log_probs_sampler": traj.log_probs_sampler,
+        }  # fmt: skip
+
+    def scored(self, columns: Columns, state: FinetuneState) -> Columns:
+        """``columns`` with the frozen log-probs that the recipe reads."""
+        reads = {name for use in self.method.recipe() for name in PARTS[use.part].reads}
+        policies = {"log_probs_old": self.policy(state), "log_probs_ref": self.method.policy}
+        with torch.no_grad():
+            for name, policy in policies.items():
+                if name in reads:
+                    columns = {**columns, name: torch.cat([policy.log_probs(x) for x in self._passes(columns)])}
+        return columns
+
+    def _update(self, state: FinetuneState, columns: Columns) -> dict[str, float]:
+        losses, norms = [], []
+        for _ in range(self.method.updates):
+            for batch in _chunks(columns, -(-len(columns["mask"]) // self.mini_batches)):
+                losses.append(self._backward(state, batch))
+                norms.append(self.optimiser.apply(state.optimizer, state.updates))
+                state.updates += 1
+        return {"loss": losses[0], "gradient_norm": norms[0]}
+
+    def _backward(self, state: FinetuneState, batch: Columns) -> float:
+        counts, total, policy = Counts.of(batch), 0.0, self.policy(state)
+        longest = self.method.max_length or batch["actions"].shape[1]
+        for part in self._passes(batch):
+            now = {**part, "log_probs": policy.log_probs(part)}
+            loss = evaluate(
+                now, self.method.recipe(), normalisation=self.method.normalisation, max_length=longest, counts=counts
+            )
+            loss.backward()
+            total += float(loss.detach())
+        return total
+
+    def _passes(self, columns: Columns) -> Iterator[Columns]:
+        return _chunks(columns, self.micro_batch)
+
+
+def _chunks(columns: Columns, size: int) -> Iterator[Columns]:
+    """Consecutive rows, about ``size`` at a time, never splitting a group."""
+    group = columns["group"]
+    edges = (torch.nonzero(group[1:] != group[:-1])[:, 0] + 1).tolist()
+    start = 0
+    for stop in [*edges, len(group)]:
+        following = next((e for e in [*edges, len(group)] if e > stop), stop)
+        if following - start > size or stop == len(group):
+            yield {name: x[start:stop] for name, x in columns.items()}
+            start = stop
+
+
+def _joined(columns: Columns, more: Columns) -> Columns:
+    """Rows of a further round behind those before; completions and prompts are padded to one length."""
+    out = {}
+    for name, x in columns.items():
+        y = more[name]
+        if x.ndim == 2 and x.shape[1] != y.shape[1]:
+            left = name.startswith("prompt")
+            width = max(x.shape[1], y.shape[1])
+            x, y = (
+                torch.nn.functional.pad(z, (width - z.shape[1], 0) if left else (0, width - z.shape[1])) for z in (x, y)
+            )
+        out[name] = torch.cat([x, y])
+    return out
