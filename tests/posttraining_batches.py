@@ -39,6 +39,7 @@ def batch(seed: int, n_groups: int, scale: float = 0.5, t: int = 4) -> dict[str,
         "score": rng.integers(-2, 3, n) / 2, "log_probs": now, **frozen, "values": rng.normal(size=(n, t)),
         "advantages": np.where(rng.random(n) < 0.2, 0.0, rng.normal(size=n)), "verdict": verdict,
         "weight": rng.random(n), "bundle": rng.integers(0, 3, n),
+        "r_hat": 0.05 + 0.9 * rng.random(n_groups)[np.repeat(np.arange(n_groups), sizes)],
         "pairs": np.array([rng.permutation(n)[:2] for _ in range(n)]),
     }  # fmt: skip
 

@@ -173,12 +173,14 @@ class Scripted:
         return Trajectories(lm.context[rows], lm.tokens[rows], rewards, lm.mask[rows], sampler)
 
 
-def steps_of(room: Room, probe: Probe, rows: Sequence[Sequence[int]], **settings: Any) -> Float[np.ndarray, "n C V"]:
-    """The parameters' change in one step of `Grpo` for each listed group of completions, as logits of contexts."""
+def steps_of(
+    room: Room, probe: Probe, rows: Sequence[Sequence[int]], *, algorithm: str = "Grpo", **settings: Any
+) -> Float[np.ndarray, "n C V"]:
+    """The parameters' change in one step of an algorithm for each listed group of completions, as logits of contexts."""
     policy = room.part("TabularSoftmax")
     start = np.vstack([probe.theta, np.zeros(probe.lm.V)]).ravel()  # the end state has logits too
     made = room.make(
-        "Grpo",
+        algorithm,
         policy=policy(room.inward(room.batch(start)), probe.lm.C + 1, probe.lm.V),
         group_size=len(rows[0]),
         **settings,
