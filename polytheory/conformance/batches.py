@@ -24,7 +24,7 @@ st: Any = require("hypothesis.strategies", "conform")
 
 UGLY = (
     "on_policy", "overflow", "holes", "empty_rows", "unequal_groups", "equal_scores", "large_scores", "token_advantages",
-    "spare_length",
+    "spare_length", "full_rows",
 )  # fmt: skip
 HUGE = 1000.0  # a log ratio whose exponential no float64 holds
 _LOG_PROBS = ("log_probs_old", "log_probs_ref", "log_probs_sampler")
@@ -46,7 +46,7 @@ def batches(
             ratios of 1000 and -1000 among the others. "holes": tokens of a tool within completions. "empty_rows": rows
             without a trained token. "unequal_groups". "equal_scores": at least one group whose scores are all the same.
             "large_scores": ordinary scores plus a million. "token_advantages": [n, t]. "spare_length": ``max_length`` exceeds t
-            by at least 2.
+            by at least 2. "full_rows": all of one length.
         max_length: longest completion drawn.
     """
     for name in ugly:
@@ -91,6 +91,14 @@ def rows_of(batch: Batch, rows: Sequence[int]) -> Batch:
     return batch.with_columns({**cut, "pairs": pairs[(pairs >= 0).all(1)]})
 
 
+def compacted(batch: Batch) -> tuple[Batch, torch.Tensor]:
+    """Each row's trained tokens moved to its left, the rest cut off, and the columns [n, t'] that they came from."""
+    t = int(batch.mask.sum(1).max())
+    source = torch.argsort((~batch.mask).to(torch.int8), dim=1, stable=True)[:, :t]
+    columns = {name: x for name, x in batch.columns().items() if x.ndim == 2 and name != "pairs"}
+    return batch.with_columns({name: x.gather(1, source) for name, x in columns.items()}), source
+
+
 def padded(batch: Batch, width: int, fill: float) -> Batch:
     """``width`` more columns of padding on the right, holding ``fill``."""
 
@@ -131,6 +139,8 @@ def _sizes(draw: Any, reads: Any, unequal: bool) -> list[int]:
 def _mask(draw: Any, n: int, longest: int, ugly: Sequence[str]) -> np.ndarray:
     empty, holes = "empty_rows" in ugly, "holes" in ugly
     lengths = draw(st.lists(st.integers(0 if empty else 1, longest), min_size=n, max_size=n))
+    if "full_rows" in ugly:
+        lengths = [lengths[0]] * n
     if empty:
         lengths[draw(st.integers(0, n - 1))] = 0
         if not any(lengths):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from polytheory.conformance import invariances as invariances  # its checks register on import
 from polytheory.conformance import targets
 from polytheory.conformance.answers import Broken, Case, Mismatch
 from polytheory.conformance.batches import batches
@@ -183,7 +184,7 @@ def explain(case: Case, finding: Finding) -> str:
     head = f"{case.candidate.name} against {case.target.name}: {finding.check}: "
     if finding.mismatch is None or finding.batch is None:
         return head + finding.reason
-    lines = [head + wrong(finding.mismatch), f"expected: {finding.about}"]
+    lines = [head + wrong(finding.mismatch), f"{finding.about} The smallest failing batch:"]
     columns = finding.batch.lists()
     shown = [name for name in columns if name in case.reads]
     lines += [f"  {name} = {columns[name]}" for name in shown]
@@ -199,7 +200,7 @@ def wrong(m: Mismatch) -> str:
         return m.what
     if m.expected is None:
         return f"{m.what}: {m.got:g}"
-    return f"{m.what} is {m.got:.10g}, the formula gives {m.expected:.10g} (allowed: {m.tolerance:.1g})"
+    return f"{m.what} is {m.got:.10g}, should be {m.expected:.10g} within {m.tolerance:.1g}"
 
 
 def _case(candidate: Candidate) -> tuple[Case, dict[str, str]]:

@@ -122,7 +122,7 @@ def _module(name: str) -> Any:
         raise SettingError(f"{name} imports {error.name!r}, which is not installed") from error
     except PolytheoryError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(name, error) from error
 
 
@@ -139,10 +139,10 @@ def _file(path: Path) -> Any:
         spec.loader.exec_module(module)
     except PolytheoryError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(str(path), error) from error
     return module
 
 
-def _failed(what: str, error: Exception) -> SettingError:
+def _failed(what: str, error: BaseException) -> SettingError:
     return SettingError(f"{what} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}")
