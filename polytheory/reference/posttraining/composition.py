@@ -218,7 +218,11 @@ class Composition:
             "mean_return": float(sampled["score"][: self.prompts * self.group_size].mean()), "loss": first[0],
             "gradient_norm": float(np.linalg.norm(first[1])), "rows": float(rows),
         }  # fmt: skip
-        return self.advanced(state, theta, memory), info
+        return self.advanced(state, theta, memory), {**info, **self.report(columns, state.theta)}
+
+    def report(self, columns: Columns, theta: Float[np.ndarray, " d"]) -> Info:
+        """Further numbers of a step to log, from its prepared columns and the parameters before it."""
+        return {}
 
     def advanced(self, state: Any, theta: Float[np.ndarray, " d"], memory: dict[str, Any]) -> Any:
         """The state after the step."""

@@ -236,7 +236,11 @@ class Composition:
             "gradient_norm": torch.linalg.vector_norm(first, dim=1).numpy(force=True),
             "rows": np.array([float(len(columns["mask"])) for columns in replicas]),
         }  # fmt: skip
-        return self.advanced(state, theta, memory), info
+        return self.advanced(state, theta, memory), {**info, **self.report(replicas, state.theta)}
+
+    def report(self, replicas: Sequence[Columns], theta: Float[torch.Tensor, "R d"]) -> Info:
+        """Further numbers [n] of a step to log, from each replica's prepared columns and the parameters before it."""
+        return {}
 
     def advanced(self, state: Any, theta: Float[torch.Tensor, "R d"], memory: list[dict[str, Any]]) -> Any:
         """The state after the step."""
