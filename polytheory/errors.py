@@ -66,6 +66,14 @@ class UnknownNameError(PolytheoryError, KeyError):
         return str(self.args[0])
 
 
+class MismatchError(PolytheoryError, ArithmeticError):
+    """The sampler's law is not the law that is trained."""
+
+
+class DivergedError(PolytheoryError, ArithmeticError):
+    """Training left the finite numbers; the last checkpoint is kept."""
+
+
 class ColumnError(PolytheoryError, ValueError):
     """A part reads a column that nobody wrote, or a column has the wrong shape or content."""
 

@@ -68,6 +68,7 @@ class TokenWorld:
             traj.rewards,
             traj.mask,
             traj.log_probs_sampler,
+            finished=traj.mask.any(1),
             score=traj.rewards.sum(1),
             columns=columns,
         )

@@ -8,6 +8,7 @@ size and number of processes do not change the gradient.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -17,7 +18,8 @@ import torch
 
 from polytheory.access import Grant, Key, Requests
 from polytheory.algorithm import Info
-from polytheory.errors import SettingError
+from polytheory.errors import DivergedError, SettingError
+from polytheory.scaled.language import metrics
 from polytheory.scaled.language.optimiser import AdamW, Sgd
 from polytheory.scaled.language.policy import CausalPolicy
 from polytheory.scaled.posttraining.base import PARTS, Counts
@@ -52,7 +54,9 @@ class Finetune:
         method: the composition; its ``policy`` is a `CausalPolicy`, which is also the frozen reference policy.
         optimiser: how its gradient is followed; the method's own ``step_size`` is not used.
         mini_batches: updates per sweep over the step's completions, >= 1; the method's ``updates`` counts sweeps.
-        micro_batch: most rows in one backward pass, >= 1; whole groups stay together where the loss needs them.
+        micro_batch: most rows in one backward pass, >= 1; a group is never split, so a large group may exceed it.
+        mismatch_tolerance: largest difference in nats between the log-probs of sampler and trainer at the same weights;
+            1e-4 fits float32, None does not ask.
 
     Raises `SettingError`.
     """
@@ -61,6 +65,7 @@ class Finetune:
     optimiser: AdamW | Sgd = field(default_factory=AdamW)
     mini_batches: int = 1
     micro_batch: int = 1024
+    mismatch_tolerance: float | None = 1e-4
 
     requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE})
 
@@ -104,10 +109,7 @@ class Finetune:
             if self.method.enough(columns):
                 break
             columns = _joined(columns, self._round(state, access, i))
-        names = ["score", *(k for k in first if k.startswith("reward/"))]
-        info = {name if name != "score" else "mean_return": float(first[name].mean()) for name in names}
-        info["length"] = float(first["mask"].sum(1).double().mean())
-        return columns, info
+        return columns, metrics.sampling(first, access.spec.horizon)
 
     def _round(self, state: FinetuneState, access: Any, i: int) -> Columns:
         m, g = self.method.prompts, self.method.group_size
@@ -121,6 +123,7 @@ class Finetune:
         return {
             **traj.columns, "actions": traj.actions, "mask": traj.mask, "score": traj.score,
             "group": torch.as_tensor(group, device=traj.mask.device), "log_probs_sampler": traj.log_probs_sampler,
+            "finished": traj.finished,
         }  # fmt: skip
 
     def scored(self, columns: Columns, state: FinetuneState) -> Columns:
@@ -134,16 +137,25 @@ class Finetune:
         return columns
 
     def _update(self, state: FinetuneState, columns: Columns) -> dict[str, float]:
-        losses, norms = [], []
+        info: dict[str, float] = {}
         for _ in range(self.method.updates):
             for batch in _chunks(columns, -(-len(columns["mask"]) // self.mini_batches)):
-                losses.append(self._backward(state, batch))
-                norms.append(self.optimiser.apply(state.optimizer, state.updates))
+                loss, now = self._backward(state, batch)
+                if not info:  # the weights are still those that sampled
+                    info = metrics.mismatch(now, batch["log_probs_sampler"], batch["mask"]) | {"loss": loss}
+                    metrics.gate(info, self.mismatch_tolerance)
+                norm = self.optimiser.apply(state.optimizer, state.updates)
+                if not (math.isfinite(loss) and math.isfinite(norm)):
+                    raise DivergedError(
+                        f"step {state.t - 1}: loss {loss:g}, gradient norm {norm:g}; lower step_size or look at the rewards"
+                    )
+                info.setdefault("grad_norm", norm)
                 state.updates += 1
-        return {"loss": losses[0], "gradient_norm": norms[0]}
+        return {**info, "learning_rate": self.optimiser.rate(state.updates - 1)}
 
-    def _backward(self, state: FinetuneState, batch: Columns) -> float:
-        counts, total, policy = Counts.of(batch), 0.0, self.policy(state)
+    def _backward(self, state: FinetuneState, batch: Columns) -> tuple[float, torch.Tensor]:
+        """Gradients into the parameters; the loss and the log-probs at these weights."""
+        counts, total, policy, found = Counts.of(batch), 0.0, self.policy(state), []
         longest = self.method.max_length or batch["actions"].shape[1]
         for part in self._passes(batch):
             now = {**part, "log_probs": policy.log_probs(part)}
@@ -152,7 +164,8 @@ class Finetune:
             )
             loss.backward()
             total += float(loss.detach())
-        return total
+            found.append(now["log_probs"].detach())
+        return total, torch.cat(found)
 
     def _passes(self, columns: Columns) -> Iterator[Columns]:
         return _chunks(columns, self.micro_batch)
