@@ -40,7 +40,7 @@ def batch(seed: int, n_groups: int, scale: float = 0.5, t: int = 4) -> dict[str,
         "advantages": np.where(rng.random(n) < 0.2, 0.0, rng.normal(size=n)), "verdict": verdict,
         "weight": rng.random(n), "bundle": rng.integers(0, 3, n),
         "r_hat": 0.05 + 0.9 * rng.random(n_groups)[np.repeat(np.arange(n_groups), sizes)],
-        "pairs": np.array([rng.permutation(n)[:2] for _ in range(n)]),
+        "pairs": np.array([rng.permutation(n)[:2] for _ in range(n)]), "baseline": rng.normal(size=n),
     }  # fmt: skip
 
 
@@ -96,3 +96,8 @@ def rows_of(columns: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
 def is_of_pairs(name: str) -> bool:
     """True for a loss of pairs."""
     return reference.PARTS[name].unit == Unit.PAIR
+
+
+def is_of_groups(name: str) -> bool:
+    """True for a loss that needs whole groups."""
+    return reference.PARTS[name].unit == Unit.GROUP
