@@ -45,8 +45,9 @@ def form_bundles(columns: Columns, *, size: int = 5) -> Columns:
     score, group, bundle, shuffle = need(columns, "score", "group", "bundle", "shuffle")
     sample, made = np.zeros(len(score), dtype=np.int64), 0
     for rows in groups(group):
-        if len(set(bundle[rows])) > 1:
-            raise ColumnError(f"group {group[rows[0]]} is in bundles {sorted(set(bundle[rows]))}; a prompt is in one")
+        found = np.unique(bundle[rows])
+        if len(found) > 1:
+            raise ColumnError(f"group {group[rows[0]]} is in bundles {found.tolist()}; a prompt is in one")
     for rows in groups(bundle):
         prompts = [rows[own] for own in groups(group[rows])]
         check_bundle(bundle[rows[0]], [len(own) for own in prompts], size)

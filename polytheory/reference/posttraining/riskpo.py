@@ -39,6 +39,7 @@ from polytheory.reference.posttraining.bundles import check_credit
 from polytheory.reference.posttraining.bundles import form_bundles as form_bundles
 from polytheory.reference.posttraining.bundles import share_credit as share_credit
 from polytheory.reference.posttraining.composition import Composition, Use
+from polytheory.reference.posttraining.losses import check_clip
 from polytheory.reference.posttraining.losses import gspo as gspo
 from polytheory.reference.posttraining.losses import ppo_clip as ppo_clip
 from polytheory.reference.posttraining.risk import (
@@ -243,6 +244,7 @@ class RiskPo(Composition):
             self.lr_q,
             self.baseline,
         )
+        check_clip(self.eps_low, self.eps_high, None)
         check_credit(self.credit, self.largest_share, self.least_deviation, self.eps)
         super().__post_init__()
 

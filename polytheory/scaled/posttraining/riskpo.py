@@ -40,6 +40,7 @@ from polytheory.scaled.posttraining.bundles import check_credit
 from polytheory.scaled.posttraining.bundles import form_bundles as form_bundles
 from polytheory.scaled.posttraining.bundles import share_credit as share_credit
 from polytheory.scaled.posttraining.composition import Composition, Use
+from polytheory.scaled.posttraining.losses import check_clip
 from polytheory.scaled.posttraining.losses import gspo as gspo
 from polytheory.scaled.posttraining.losses import ppo_clip as ppo_clip
 from polytheory.scaled.posttraining.risk import (
@@ -240,6 +241,7 @@ class RiskPo(Composition):
             self.lr_q,
             self.baseline,
         )
+        check_clip(self.eps_low, self.eps_high, None)
         check_credit(self.credit, self.largest_share, self.least_deviation, self.eps)
         super().__post_init__()
 
