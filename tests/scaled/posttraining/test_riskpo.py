@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -76,7 +78,7 @@ def test_resume_is_exact_and_the_tracker_matters(room):
     state = made.init(world, 5)
     for i in range(8):
         if i == 4:
-            state.memory = {} if room == "reference" else [{}, {}]
+            state = dataclasses.replace(state, memory={} if room == "reference" else [{}, {}])
         state, _ = made.step(state, world)
     assert np.abs(np.asarray(state.theta) - np.asarray(whole.state.theta)).max() > 1e-6
 
