@@ -151,7 +151,7 @@ def best_ratios(old: np.ndarray, value: np.ndarray, r: float) -> np.ndarray:
 
     def ratios(lam: float) -> np.ndarray:
         half = np.sqrt(np.maximum((r + lam) ** 2 - 4 * lam * r * value, 0.0))  # certain ones may round below 0
-        inner = 2 * value / (r + lam + half) if lam >= 0 else (r + lam - half) / (2 * lam * r)
+        inner = 2 * value / (r + lam + half) if lam > -r else (r + lam - half) / (2 * lam * r)
         return np.where(certain, 1 / max(lam, 1e-300), inner)
 
     # a ratio is <= 1 somewhere and >= 1 somewhere, which bounds the multiplier on both sides
