@@ -32,7 +32,13 @@ _LOG_PROBS = ("log_probs_old", "log_probs_ref", "log_probs_sampler")
 
 @st.composite
 def batches(
-    draw: Any, *, reads: Sequence[str] | frozenset[str], ugly: Sequence[str] = (), max_length: int = 4
+    draw: Any,
+    *,
+    reads: Sequence[str] | frozenset[str],
+    ugly: Sequence[str] = (),
+    max_groups: int = 3,
+    max_size: int = 3,
+    max_length: int = 4,
 ) -> Batch:
     """Batches for something that reads the columns ``reads``; other columns are there, but vary less.
 
@@ -47,12 +53,12 @@ def batches(
             without a trained token. "unequal_groups". "equal_scores": at least one group whose scores are all the same.
             "large_scores": ordinary scores plus a million. "token_advantages": [n, t]. "spare_length": ``max_length`` exceeds t
             by at least 2. "full_rows": all of one length.
-        max_length: longest completion drawn.
+        max_groups, max_size, max_length: most groups, rows of one and tokens of a row, where what is wanted needs no more.
     """
     for name in ugly:
         if name not in UGLY:
             raise UnknownNameError("kind of batch", name, UGLY)
-    sizes = _sizes(draw, reads, "unequal_groups" in ugly)
+    sizes = _sizes(draw, reads, ugly, max_groups, max_size)
     n = sum(sizes)
     mask = _mask(draw, n, max_length, ugly)
     t = mask.shape[1]
@@ -127,13 +133,13 @@ def with_pairs(batch: Batch, pairs: torch.Tensor) -> Batch:
     return replace(batch, pairs=pairs)
 
 
-def _sizes(draw: Any, reads: Any, unequal: bool) -> list[int]:
+def _sizes(draw: Any, reads: Any, ugly: Sequence[str], most: int, largest: int) -> list[int]:
     """Sizes of the groups, at least two where rows are compared."""
-    compared = bool({"group", "pairs"} & set(reads))
-    if unequal:
-        sizes = draw(st.lists(st.integers(2, 4), min_size=2, max_size=3))
+    least = 2 if {"group", "pairs"} & set(reads) or "empty_rows" in ugly else 1
+    if "unequal_groups" in ugly:
+        sizes = draw(st.lists(st.integers(2, 1 + max(2, largest)), min_size=2, max_size=max(2, most)))
         return sizes if len(set(sizes)) > 1 else [*sizes[:-1], sizes[0] + 1]
-    return [draw(st.integers(2 if compared else 1, 3))] * draw(st.integers(1, 3))
+    return [draw(st.integers(least, max(least, largest)))] * draw(st.integers(1, most))
 
 
 def _mask(draw: Any, n: int, longest: int, ugly: Sequence[str]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +21,18 @@ hypothesis: Any = require("hypothesis", "conform")
 
 PASS, FAIL, DEVIATION, STALE, REFUSED = "pass", "fail", "deviation", "stale", "refused"
 EXAMPLES = 40
+# Small batches are tried first, so that what fails is small and cheap to shrink: (share of the examples, limits).
+SIZES = (
+    (0.2, {"max_groups": 1, "max_size": 1, "max_length": 1}),
+    (0.3, {"max_groups": 2, "max_size": 2, "max_length": 2}),
+    (0.5, {"max_groups": 3, "max_size": 3, "max_length": 4}),
+)
+_HOW: dict[str, Any] = {
+    "database": None,
+    "derandomize": True,
+    "deadline": None,
+    "phases": (hypothesis.Phase.generate, hypothesis.Phase.shrink),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,30 +232,36 @@ def _inapplicable(name: str, reason: str) -> Finding:
 def _search(case: Case, check: Check, examples: int) -> tuple[Mismatch | None, Any, str | None]:
     """The mismatch on the smallest failing batch, that batch with what was varied, and the reason of a refusal."""
     refusal: list[str] = []
-    failed = False
+    failures: list[tuple[Mismatch, Any]] = []
 
-    def outcome(drawn: tuple[Batch, Mapping[str, Any]]) -> Mismatch | None:
-        nonlocal failed
+    def fails(drawn: tuple[Batch, Mapping[str, Any]]) -> bool:
         if refusal:
-            return None
+            return False
         try:
             found = check.run(case, *drawn)
         except Broken as error:
             found = Mismatch(str(error))
         except Refused as error:
-            if not failed:  # while shrinking, a batch that is refused is just not a failing one
+            if not failures:  # while shrinking, a batch that is refused is just not a failing one
                 refusal.append(error.reason)
-            return None
-        failed = failed or found is not None
-        return found
+            return False
+        if found is not None:
+            failures[:] = [(found, drawn)]
+        return found is not None
 
+    nothing, sometimes = hypothesis.errors.NoSuchExample, hypothesis.errors.Flaky  # of the latter the last time counts
+    for share, limits in SIZES:
+        how = hypothesis.settings(max_examples=max(1, round(share * examples)), **_HOW)
+        with contextlib.suppress(nothing, sometimes):
+            hypothesis.find(_drawn(case, check, limits), fails, settings=how)
+        if failures or refusal:
+            break
+    mismatch, drawn = failures[0] if failures else (None, None)
+    return mismatch, drawn, refusal[0] if refusal else None
+
+
+def _drawn(case: Case, check: Check, limits: Mapping[str, int]) -> Any:
+    """A strategy of batches with what else varies."""
     st = hypothesis.strategies
-    ordinary = batches(reads=case.reads, ugly=check.ugly)
-    both = ordinary.flatmap(lambda batch: st.tuples(st.just(batch), check.vary(batch)))
-    phases = (hypothesis.Phase.generate, hypothesis.Phase.shrink)
-    how = hypothesis.settings(max_examples=examples, database=None, derandomize=True, deadline=None, phases=phases)
-    try:
-        smallest = hypothesis.find(both, lambda drawn: outcome(drawn) is not None, settings=how)
-    except hypothesis.errors.NoSuchExample:
-        return None, None, refusal[0] if refusal else None
-    return outcome(smallest), smallest, None
+    ordinary = batches(reads=case.reads, ugly=check.ugly, **limits)
+    return ordinary.flatmap(lambda batch: st.tuples(st.just(batch), check.vary(batch)))
