@@ -56,7 +56,7 @@ class TextTask:
         if n < 1:
             raise SettingError(f"n = {n}; ask for at least one row")
         found: list[Row] = []
-        block = 4 * n if split == "train" else 4 * HELD_OUT * n
+        block = 8 + n + n // 4 if split == "train" else 2 * HELD_OUT * n
         for start in range(0, 64 * block, block):
             draws = uniforms(seed, f"task/{self.name}", 0, np.arange(start, start + block), DRAWS)
             for row in map(self.problem, draws):

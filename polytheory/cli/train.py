@@ -1,0 +1,64 @@
+"""``polytheory train [RECIPE] key=value ...``: train a language model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("train")(train_model)
+
+
+def train_model(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A shipped recipe or a TOML file, and keys to change."),
+    ] = None,
+    keys: Annotated[bool, typer.Option("--keys", help="Show the recipe's keys and values, and train nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Train a language model; without a word, a tiny one on an embedded task. Typed again after a kill, it continues."""
+    from pathlib import Path
+
+    from polytheory.cli._build import parse_pairs
+    from polytheory.cli._output import print_json, print_table
+    from polytheory.errors import SettingError, require
+
+    require("torch", "scaled")
+    require("transformers", "lm")
+    from polytheory.lab.training.page import write_card, write_page
+    from polytheory.lab.training.recipe import read
+    from polytheory.lab.training.show import Live
+    from polytheory.lab.training.train import save_model, train
+
+    given = list(words or ())
+    sources = [word for word in given if "=" not in word]
+    if len(sources) > 1:
+        raise SettingError(f"two recipes: {sources[0]} and {sources[1]}; give one, and key=value for the rest")
+    recipe = read(sources[0] if sources else "grpo", parse_pairs([word for word in given if "=" in word], "key=value:"))
+    if keys:
+        flat = recipe.flat()
+        print_json(flat) if json else print_table(("key", "value"), [(k, str(v)) for k, v in flat.items()])
+        return
+    folder = Path(recipe.output.output)
+    with Live(recipe, silent=json) as live:
+        trained = train(recipe, output=folder, callbacks=[live.step], say=live.say, progress=False)
+    save_model(trained, folder / "model")
+    write_card(trained, folder / "model")
+    page = write_page(trained, folder)
+    facts: dict[str, Any] = {
+        "recipe": recipe.name, "method": recipe.method, "steps": trained.run.steps, "status": str(trained.run.status),
+        "accuracy_before": trained.before.sampled, "accuracy": trained.after.sampled,
+        "greedy_before": trained.before.greedy, "greedy": trained.after.greedy,
+        "episodes": trained.run.meter.total("episodes"), "model": str(folder / "model"), "report": str(page),
+    }  # fmt: skip
+    if json:
+        print_json(facts)
+    else:
+        live.samples(trained)
+        print(f"model: {folder / 'model'}\nreport: {page}")
+    if trained.run.status == "interrupted":
+        raise typer.Exit(130)

@@ -1,0 +1,136 @@
+"""The page of a training: curves, completions before and after, the recipe. And the card that goes with the model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polytheory import __version__
+from polytheory.errors import PolytheoryError
+from polytheory.history import History
+from polytheory.lab.records import Curve, Level, Series
+from polytheory.lab.report import curves
+from polytheory.lab.report.html import Safe, el
+from polytheory.lab.report.style import CSS
+from polytheory.lab.training.train import Trained
+
+
+def figures(trained: Trained) -> list[Curve]:
+    """What there is to see of a run, as data."""
+    history, found = trained.run.history, []
+    greedy = [Level("held-out, greedily, after training", trained.after.greedy)]
+    found.append(
+        Curve(
+            "Mean score of the sampled completions",
+            "step",
+            "score",
+            [_series(history, "reward", "training prompts")],
+            greedy,
+        )
+    )
+    shares = [("frac_reward_zero_std", "groups without signal"), ("completions/clipped_ratio", "completions cut off")]
+    found.append(Curve("What is lost", "step", "share", [_series(history, name, label) for name, label in shares]))
+    found.append(
+        Curve("Gradient norm before clipping", "step", "norm", [_series(history, "grad_norm", trained.recipe.method)])
+    )
+    if trained.warm_start is not None:
+        loss = _series(trained.warm_start, "loss", "supervised steps")
+        found.append(Curve("Warm start", "step", "negative log-likelihood per token", [loss]))
+    return found
+
+
+def write_page(trained: Trained, folder: Path) -> Path:
+    """Write ``report.html`` into the folder, atomically. Raises `PolytheoryError` when the disk refuses."""
+    return _write(folder / "report.html", page(trained))
+
+
+def write_card(trained: Trained, folder: Path) -> Path:
+    """Write the model card, ``README.md``. Raises `PolytheoryError` when the disk refuses."""
+    return _write(folder / "README.md", card(trained))
+
+
+def page(trained: Trained) -> str:
+    """A self-contained HTML document."""
+    recipe = trained.recipe
+    name = f"{recipe.method} on {recipe.problem.task or recipe.problem.data}"
+    head = el(
+        "head", el("meta", charset="utf-8"), el("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        el("meta", name="color-scheme", content="light dark"), el("title", f"polytheory: {name}"), el("style", Safe(CSS)),
+    )  # fmt: skip
+    summary = [(label, f"{before:.1%}", f"{after:.1%}") for label, before, after in _accuracies(trained)]
+    completions = [
+        (prompt, old, f"{was:g}", new, f"{now:g}")
+        for (prompt, old, was), (_, new, now) in zip(trained.before.samples, trained.after.samples, strict=True)
+    ]
+    body = el(
+        "body", el("header", el("h1", f"Training: {name}"), _table(("held-out prompts", "before", "after"), summary)),
+        el("section", el("h2", "Curves"), el("div", *(curves.figure(curve) for curve in figures(trained)), class_="figures")),
+        el("section", el("h2", "Completions"), _table(("prompt", "before", "score", "after", "score"), completions)),
+        el("section", el("h2", "Recipe"), _table(("key", "value"), [(k, str(v)) for k, v in recipe.flat().items()])),
+        el("footer", el("p", f"polytheory {__version__}, seed {recipe.output.seed}")),
+    )  # fmt: skip
+    return "<!DOCTYPE html>\n" + el("html", head, body, lang="en") + "\n"
+
+
+def card(trained: Trained) -> str:
+    """The model card as Markdown: what was trained how, what came out, what is checked."""
+    recipe = trained.recipe
+    import torch
+    import transformers
+
+    rows = "\n".join(f"| {label} | {before:.1%} | {after:.1%} |" for label, before, after in _accuracies(trained))
+    keys = "\n".join(f"{k} = {v!r}" for k, v in recipe.flat().items())
+    return f"""---
+library_name: transformers
+tags: [polytheory, {recipe.method}]
+---
+
+# {recipe.start.model} trained with {recipe.method}
+
+| held-out prompts | before | after |
+| --- | ---: | ---: |
+{rows}
+
+{trained.run.steps} steps, {trained.run.meter.total("episodes")} completions, seed {recipe.output.seed}. The curves are in the
+report beside this folder. The objective's reference, its claims and their mutants: `polytheory show {recipe.method}`,
+`polytheory check {recipe.method} --mutants`.
+
+```
+{keys}
+```
+
+polytheory {__version__}, torch {torch.__version__}, transformers {transformers.__version__}.
+"""
+
+
+def _accuracies(trained: Trained) -> list[tuple[str, float, float]]:
+    before, after = trained.before, trained.after
+    return [
+        (f"mean score at temperature {trained.recipe.start.temperature:g}", before.sampled, after.sampled),
+        ("mean score, likeliest tokens", before.greedy, after.greedy),
+    ]
+
+
+def _series(history: History, name: str, label: str) -> Series:
+    steps, values = history.steps(name), history.column(name)[:, 0]
+    return Series(label, (np.asarray(steps) + 1.0).tolist(), [float(v) if np.isfinite(v) else None for v in values])
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Safe:
+    head = el("thead", el("tr", *(el("th", c, scope="col") for c in columns)))
+    body = el("tbody", *(el("tr", *(el("td", cell) for cell in row)) for row in rows))
+    return el("div", el("table", head, body), class_="scroll", tabindex=0)
+
+
+def _write(path: Path, text: str) -> Path:
+    temp = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temp.write_text(text, encoding="utf-8")
+        os.replace(temp, path)
+    except OSError as error:
+        raise PolytheoryError(f"cannot write {path}: {error.strerror or error}") from error
+    return path

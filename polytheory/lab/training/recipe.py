@@ -1,0 +1,205 @@
+"""A recipe: one flat file whose keys are the fields of a few small dataclasses and of the method.
+
+A key belongs to whoever has a field of that name, so that there is nothing to learn beside the classes themselves. An
+unknown key is an error with the nearest name.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from polytheory.catalog import find
+from polytheory.errors import SettingError, UnknownNameError
+from polytheory.scaled.language.finetune import Finetune
+from polytheory.scaled.language.optimiser import AdamW
+
+SHIPPED = files("polytheory") / "recipes"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is asked and what is rewarded.
+
+    Fields:
+        task: a built-in task with its verifier, see `polytheory.models.text.tasks`; "" with ``data``.
+        data: a JSON Lines or Parquet file, or the name of a data set on the hub; "" with ``task``.
+        split: of ``data``. held_out: rows kept for evaluation, never trained on, >= 1. rows: of a task, >= 1.
+        reward: functions ``module:function`` called as ``f(completions, **columns)``; empty for the task's verifier.
+        reward_weights: one factor each; empty for ones.
+        completion_length: longest completion in tokens, >= 1; 0 for the task's own.
+        prompt_length: longest prompt in tokens; 0 allows any.
+    """
+
+    task: str = "sort"
+    data: str = ""
+    split: str = "train"
+    rows: int = 20_000
+    held_out: int = 500
+    reward: tuple[str, ...] = ()
+    reward_weights: tuple[float, ...] = ()
+    completion_length: int = 0
+    prompt_length: int = 0
+
+
+@dataclass(frozen=True)
+class Start:
+    """The model, and the supervised steps before reinforcement learning.
+
+    Fields:
+        model: "tiny" for a transformer made here, or a path or hub name for transformers.
+        dtype: "float32" or "bfloat16". device: where it runs, "" for the first GPU, else the CPU.
+        trust_remote_code: let a model's own code run; off unless asked for.
+        temperature: of sampling and log-probs, > 0.
+        demonstrations: what the warm start imitates: names of the task's demonstrations in turn, or one column of ``data``.
+        sft_steps: supervised updates, >= 0. sft_step_size, sft_warm_up, sft_batch: their AdamW.
+    """
+
+    model: str = "tiny"
+    dtype: str = "float32"
+    device: str = ""
+    trust_remote_code: bool = False
+    temperature: float = 1.0
+    demonstrations: tuple[str, ...] = ("ascending", "descending", "copy")
+    sft_steps: int = 120
+    sft_step_size: float = 2e-3
+    sft_warm_up: int = 20
+    sft_batch: int = 128
+
+
+@dataclass(frozen=True)
+class Output:
+    """How long, where to, and how often.
+
+    Fields:
+        steps: of reinforcement learning in all, >= 1. seed: of every random number.
+        output: folder of checkpoints, history and the trained model; the same command goes on from there.
+        every: how often to save. evaluate_every: steps between evaluations, 0 for start and end only.
+        report_to: any of "tensorboard", "wandb", "trackio".
+        schedule: "cosine" (to ``floor`` at the last step) or "constant".
+    """
+
+    steps: int = 60
+    seed: int = 0
+    output: str = "runs/train"
+    every: str = "60s"
+    evaluate_every: int = 0
+    report_to: tuple[str, ...] = ()
+    schedule: str = "cosine"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A resolved recipe. Fields: ``method`` name and ``settings`` of it, and the sections whose fields are the keys."""
+
+    name: str
+    method: str
+    settings: Mapping[str, Any]
+    problem: Problem = field(default_factory=Problem)
+    start: Start = field(default_factory=Start)
+    optimiser: Mapping[str, Any] = field(default_factory=dict)
+    driver: Mapping[str, Any] = field(default_factory=dict)
+    output: Output = field(default_factory=Output)
+
+    def algorithm(self) -> type:
+        """The method's class in the scaled room. Raises `SettingError` for a method that trains no language model."""
+        return method_class(self.method)
+
+    def flat(self) -> dict[str, Any]:
+        """Every key that the recipe sets or has a default for, as a flat file would hold them."""
+        sections = (self.problem, self.start, self.output)
+        own = {f.name: getattr(x, f.name) for x in sections for f in fields(x)}
+        return {"method": self.method, **self.settings, **self.optimiser, **self.driver, **own}
+
+
+def names() -> tuple[str, ...]:
+    """The recipes that come with the library."""
+    return tuple(sorted(x.name.removesuffix(".toml") for x in SHIPPED.iterdir() if x.name.endswith(".toml")))
+
+
+def read(source: str = "grpo", changes: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe by the name of a shipped one or the path of a file, with some keys changed.
+
+    Raises `UnknownNameError` for a recipe, method or key; `SettingError` for a file that is no TOML, or a value of the wrong
+    kind.
+    """
+    if source.endswith(".toml"):
+        path: Any = Path(source)
+        if not path.exists():
+            raise SettingError(f"there is no recipe {source}; give a TOML file, or one of {', '.join(names())}")
+    elif source in names():
+        path = SHIPPED / f"{source}.toml"
+    else:
+        raise UnknownNameError("recipe", source, names())
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise SettingError(f"{source} is not a TOML file: {error}") from error
+    tables = [k for k, v in given.items() if isinstance(v, dict)]
+    if tables:
+        raise SettingError(f"{source} has a table [{tables[0]}]; a recipe is flat: write key = value only")
+    return resolve(Path(source).stem, {**given, **(changes or {})})
+
+
+def resolve(name: str, given: Mapping[str, Any]) -> Recipe:
+    """A recipe from its keys; errors as in `read`."""
+    given = dict(given)
+    method = given.pop("method", "grpo")
+    settings = {f.name: f for f in fields(method_class(method)) if f.name not in ("policy", "step_size")}
+    homes: dict[str, tuple[str, Any]] = {
+        **{f.name: ("settings", f) for f in settings.values()},
+        **{f.name: ("optimiser", f) for f in fields(AdamW) if f.name != "total"},
+        **{f.name: ("driver", f) for f in fields(Finetune) if f.name not in ("method", "optimiser")},
+        **{f.name: (where, f) for where, cls in _SECTIONS.items() for f in fields(cls)},
+    }
+    parts: dict[str, dict[str, Any]] = {k: {} for k in ("settings", "optimiser", "driver", *_SECTIONS)}
+    for key, value in given.items():
+        if key not in homes:
+            raise UnknownNameError("key of a recipe", key, ("method", *homes))
+        where, f = homes[key]
+        parts[where][key] = _of_kind(key, value, f)
+    made = {where: cls(**parts[where]) for where, cls in _SECTIONS.items()}
+    recipe = Recipe(name, method, parts["settings"], optimiser=parts["optimiser"], driver=parts["driver"], **made)
+    AdamW(**recipe.optimiser)  # its own checks
+    return recipe
+
+
+def method_class(method: str) -> type:
+    """The scaled class of a post-training method. Raises `UnknownNameError`, or `SettingError` for another family."""
+    entry = find(method)
+    if entry.family != "posttraining":
+        raise SettingError(f"{method} is a method of the family {entry.family!r}; training takes one of {_trainable()}")
+    return getattr(import_module(f"polytheory.scaled.posttraining.{entry.stem}"), entry.algorithms[0])
+
+
+def _trainable() -> str:
+    from polytheory.catalog import methods
+
+    return ", ".join(entry.name for entry in methods() if entry.family == "posttraining")
+
+
+_SECTIONS: dict[str, Any] = {"problem": Problem, "start": Start, "output": Output}
+
+
+def _of_kind(key: str, value: Any, f: Any) -> Any:
+    """``value`` as the kind of the field's default; a list becomes a tuple, one text a tuple of one."""
+    default = f.default if f.default is not MISSING else None
+    if isinstance(default, tuple):
+        items = value if isinstance(value, list | tuple) else str(value).split(",") if value != "" else ()
+        try:
+            return tuple(float(x) if "float" in str(f.type) else str(x) for x in items)
+        except ValueError as error:
+            raise SettingError(f"{key} = {value!r} must be numbers with commas between them") from error
+    if default is None:
+        return tuple(value) if isinstance(value, list) else value
+    kinds: dict[type, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
+    allowed = kinds.get(type(default), (type(default),))
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        what = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[type(default)]
+        raise SettingError(f"{key} = {value!r} must be {what}; its default is {default!r}")
+    return float(value) if isinstance(default, float) else value

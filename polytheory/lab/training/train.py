@@ -1,0 +1,187 @@
+"""From a recipe to a trained model: data, model, warm start, reinforcement learning, evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from polytheory.access import Key, Requests
+from polytheory.access.language import Demonstrations, Prompts
+from polytheory.errors import PolytheoryError, SettingError, require
+from polytheory.history import History
+from polytheory.lab.training import data as datas
+from polytheory.lab.training.recipe import Recipe, Start
+from polytheory.run import Run, run
+from polytheory.scaled.language.finetune import Finetune
+from polytheory.scaled.language.optimiser import AdamW
+from polytheory.scaled.language.policy import CausalPolicy
+from polytheory.scaled.language.sft import Sft
+from polytheory.scaled.language.tiny import character_tokenizer, tiny_model
+
+SAMPLES = 6  # completions shown before and after
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Mean score on the held-out prompts at the training temperature and greedily, and some completions as
+    (prompt, completion, score)."""
+
+    sampled: float
+    greedy: float
+    samples: Sequence[tuple[str, str, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a training leaves behind: the recipe, the policies' evaluations, the run, the tokenizer."""
+
+    recipe: Recipe
+    before: Evaluation
+    after: Evaluation
+    run: Run
+    tokenizer: Any
+    warm_start: History | None
+
+    @property
+    def model(self) -> Any:
+        """The trained model."""
+        return self.run.state.model
+
+
+def train(
+    recipe: Recipe,
+    *,
+    output: str | Path | None = None,
+    callbacks: Sequence[Callable[..., Any]] = (),
+    say: Callable[[str], None] = lambda text: None,
+    progress: bool | None = None,
+) -> Trained:
+    """Train as the recipe says.
+
+    Args:
+        recipe: from `recipe.read`.
+        output: folder for checkpoints and history; the same call continues from there. None keeps nothing.
+        callbacks: called after each step of reinforcement learning, see `polytheory.run.run`.
+        say: told what happens, one line each.
+        progress: of `run`.
+
+    Raises what its parts raise: `SettingError`, `ColumnError`, `MismatchError`, `DivergedError`, `CheckpointError`.
+    """
+    out, start, seed = recipe.output, recipe.start, recipe.output.seed
+    if out.steps < 1:
+        raise SettingError(f"steps = {out.steps}; train at least one step")
+    device = start.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cpu":
+        torch.set_num_threads(1)  # the tensors are small: more threads only wait for each other
+    make_algorithm(recipe, CausalPolicy(None, 0, start.temperature))  # a bad setting is an error before any work
+    folder = None if output is None else Path(output)
+    known = datas.load(recipe.problem, seed)
+    model, tokenizer = make_model(start, seed, device)
+    size = sum(p.numel() for p in model.parameters())
+    say(f"{start.model} model, {size:,} parameters, {device}; {len(known.train['prompt'])} prompts")
+    worlds = {
+        name: Prompts(
+            rows, tokenizer, known.rewards, max_length=known.completion_length,
+            max_prompt_length=recipe.problem.prompt_length or None, name=name, device=device,
+        )
+        for name, rows in (("train", known.train), ("held-out", known.held_out))
+    }  # fmt: skip
+    policy = CausalPolicy(model, tokenizer.eos_token_id, start.temperature)
+    warm = None
+    if start.sft_steps:
+        say(f"warm start: {start.sft_steps} supervised steps")
+        rows = datas.demonstrations(recipe.problem, known.train, start.demonstrations)
+        followed = AdamW(start.sft_step_size, warm_up=start.sft_warm_up)
+        end = run(
+            Sft(policy, followed, start.sft_batch), Demonstrations(rows, tokenizer, name="demonstrations", device=device),
+            steps=start.sft_steps, seed=seed, checkpoint=folder and folder / "warm-start", every=out.every, progress=progress,
+        )  # fmt: skip
+        warm, policy = end.history, end.policy
+    before = evaluate(policy, worlds["held-out"], seed)
+    say(
+        f"before: {_percent(before.sampled)} right at temperature {start.temperature:g}, {_percent(before.greedy)} greedily"
+    )
+    end = run(
+        make_algorithm(recipe, policy), worlds["train"], steps=out.steps, seed=seed, callbacks=callbacks,
+        checkpoint=folder and folder / "checkpoints", every=out.every, progress=progress,
+    )  # fmt: skip
+    after = evaluate(end.policy, worlds["held-out"], seed)
+    say(
+        f"after: {_percent(after.sampled)} right at temperature {start.temperature:g}, {_percent(after.greedy)} greedily"
+    )
+    return Trained(recipe, before, after, end, tokenizer, warm)
+
+
+def make_algorithm(recipe: Recipe, policy: CausalPolicy) -> Finetune:
+    """The recipe's method on a policy, with the schedule that its number of steps implies."""
+    method = recipe.algorithm()(policy=policy, **recipe.settings)
+    driver = dict(recipe.driver)
+    total = None
+    if recipe.output.schedule == "cosine":
+        total = recipe.output.steps * method.updates * driver.get("mini_batches", 1)
+    elif recipe.output.schedule != "constant":
+        raise SettingError(f"schedule = {recipe.output.schedule!r}; use 'cosine' or 'constant'")
+    return Finetune(method, AdamW(**recipe.optimiser, total=total), **driver)
+
+
+def make_model(start: Start, seed: int, device: str) -> tuple[Any, Any]:
+    """Model and tokenizer, the tokenizer padding on the left.
+
+    Raises `SettingError` for a model that transformers cannot load, or one without an end-of-text token.
+    """
+    if start.dtype not in ("float32", "bfloat16"):
+        raise SettingError(f"dtype = {start.dtype!r}; use 'float32' or 'bfloat16'")
+    dtype = getattr(torch, start.dtype)
+    if start.model == "tiny":
+        tokenizer = character_tokenizer()
+        return tiny_model(len(tokenizer), seed=seed).to(device, dtype), tokenizer
+    transformers = require("transformers", "lm")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            start.model, padding_side="left", trust_remote_code=start.trust_remote_code
+        )
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            start.model, dtype=dtype, trust_remote_code=start.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise SettingError(f"model = {start.model!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+    if tokenizer.eos_token_id is None:
+        raise SettingError(f"the tokenizer of {start.model} has no end-of-text token; completions could not end")
+    return model.to(device), tokenizer
+
+
+def evaluate(policy: CausalPolicy, world: Prompts, seed: int, batch: int = 512) -> Evaluation:
+    """One completion of every prompt at the policy's temperature, and the likeliest one. The meter is left as it was."""
+    meter, shown, means = world.meter.state_dict(), [], []
+    for greedy in (False, True):
+        scores: list[float] = []
+        for first in range(0, len(world), batch):
+            rows = np.arange(first, min(first + batch, len(world)))
+            requests = Requests(rows, world.spec.horizon or 1, rows)
+            traj = world.rollouts(policy, requests, Key(seed, "evaluation", 0), greedy=greedy)
+            scores += traj.score.tolist()
+            if not greedy and not shown:
+                texts = world.decode(traj.actions[:SAMPLES], traj.mask[:SAMPLES])
+                shown = [(str(world.rows["prompt"][i]), text, scores[i]) for i, text in enumerate(texts)]
+        means.append(sum(scores) / len(scores))
+    world.meter.load_state_dict(meter)
+    return Evaluation(*means, shown)
+
+
+def save_model(trained: Trained, folder: Path) -> None:
+    """The model and tokenizer as transformers reads them. Raises `PolytheoryError` when the disk refuses."""
+    try:
+        trained.model.save_pretrained(folder, safe_serialization=True)
+        trained.tokenizer.save_pretrained(folder)
+    except OSError as error:
+        raise PolytheoryError(f"cannot write the model to {folder}: {error.strerror or error}") from error
+
+
+def _percent(x: float) -> str:
+    return f"{100 * x:.1f} %" if math.isfinite(x) else "none"
