@@ -256,7 +256,7 @@ def bundled_gradient(probe: Probe, room: Room) -> Margin:
     slopes = 2 * (mass[:, None, None, None] * by_value[None]).reshape(-1, *probe.theta.shape)
     law = (mass[:, None] * mass[None, :]).ravel()
     margins, scale = [], EXACT * 60 * (1 + np.abs(r).max())
-    for measure in MEASURES:
+    for measure in MEASURES if probe.worked else ("mvar", "rvar", "seeking"):
         settings = {"measure": measure, "alpha": ALPHA, "beta": BETA, "w": W, "w_mix": W_MIX}
         whole, _ = room.parts.risk_advantages(formed, state, standardise=False, **settings)
         columns["advantages"] = room.parts.share_credit(whole, credit="uniform", size=2)["advantages"]

@@ -92,7 +92,7 @@ def paper_and_code_are_proportional(_: None, room: Room) -> Margin:
     statement="away from jumps E[weight grad log pi] is the gradient of RVaR, CVaR, both mixtures, the upper tail and the "
     "mean, for any discrete law and with or without the constant; a level on a jump is refused "
     "(dMVaR = 0.2390776986 in one logit)",
-    worked=lambda: [toy("ones")], generated=lambda: probes(),
+    worked=lambda: [toy("ones")], generated=probes,
     breaks=[
         NO_SATURATION, SWAPPED, TAIL_UP, UPPER_TAIL, TAIL_COUNTED_ONCE,
         Line("interpolated", module="risk", room="reference", old="return float(support[np.searchsorted(below, level)])",
@@ -108,7 +108,7 @@ def gradient_is_a_score_function(probe: Probe, room: Room) -> Margin:
     columns = probe.columns()
     for measure in MEASURES:
         exact = _slope(r, p[:, None, None] * probe.lm.scores(probe.theta), p, measure)
-        for natural in (True, False):
+        for natural in (True, False) if measure == "mvar" else (True,):
             columns["advantages"] = _weights(room, r, a, b, measure, natural)
             found = -probe.in_logits(columns["rows"], pull(room, "reinforce", columns, p[:, None] * columns["mask"])[1])
             margins.append(Margin.equal(found, exact, scale))
@@ -252,7 +252,7 @@ def _entropy(logits: np.ndarray) -> float:
 
 def _score_lists() -> Any:
     st = require("hypothesis.strategies", "conform")
-    return st.tuples(st.lists(st.integers(0, 3), min_size=1, max_size=5), st.sampled_from([0.5, 1.0]))
+    return st.tuples(st.lists(st.integers(0, 3), min_size=1, max_size=4), st.sampled_from([1.0, 2.0]))
 
 
 @claim(

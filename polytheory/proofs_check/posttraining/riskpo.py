@@ -100,7 +100,7 @@ def _by_hand(columns: dict[str, Any], q: np.ndarray, mode: str) -> np.ndarray:
     ],
 )  # fmt: skip
 def worked_steps(probe: Probe, room: Room) -> Margin:
-    one, zero = np.flatnonzero(probe.reward == 1.0), np.flatnonzero(probe.reward == 0.0)
+    one, zero = (np.flatnonzero(probe.reward == x).tolist() for x in (1.0, 0.0))
     rows = [one[0], zero[0], one[1], zero[1], zero[2], zero[3], one[2], one[3]]
     weights = [[-4 / 15, -7 / 3, 0.0, -4 / 15]] * 2 + [[-0.27, -2.325, 0.0, -0.27]]
     theta, step_size, margins = probe.theta, 0.5, []
