@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Without an NVIDIA driver, torch is held at a version that has a CPU build and no CUDA packages where one is on hand.
 CONSTRAINT := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo "-c constraints/cpu.txt")
 
-.PHONY: demo test lint types layers format bench clean
+.PHONY: demo test test-conform test-conform-trl test-conform-verl lint types layers format bench clean
 
 $(BIN)/.installed: pyproject.toml constraints/cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "polytheory needs Python >= 3.11; $(PYTHON) is older. Try: make PYTHON=python3.11"; exit 2; }
@@ -18,6 +18,18 @@ demo: $(BIN)/.installed
 
 test: $(BIN)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# TRL and verl against the formulas and against docs/conformance.md, each in an environment of its own.
+test-conform: test-conform-trl test-conform-verl
+
+test-conform-trl test-conform-verl: test-conform-%: .venv-%/.installed
+	.venv-$*/bin/python -m pytest -o pythonpath=tests_conform tests_conform/$*
+
+.venv-trl/.installed .venv-verl/.installed: .venv-%/.installed: pyproject.toml constraints/cpu.txt constraints/conform-%.txt
+	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet $(CONSTRAINT) -e '.[conform-$*]'
+	.venv-$*/bin/python -m pip install --quiet --no-deps -r constraints/conform-$*.txt
+	@touch $@
 
 lint: $(BIN)/.installed
 	$(BIN)/ruff check .
@@ -39,4 +51,4 @@ bench: $(BIN)/.installed
 	$(BIN)/python -m benchmarks.policy_gradient
 
 clean:
-	rm -rf $(VENV) reports runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-trl .venv-verl reports runs .pytest_cache .ruff_cache .hypothesis

@@ -63,22 +63,27 @@ def grpo_loss(batch: Batch, *, counts: Counts | None = None, **settings: Any) ->
 
 def grpo_advantages(batch: Batch, **settings: Any) -> Float[torch.Tensor, " n"]:
     """The advantages of ``GRPOTrainer._generate_and_score_completions``: ``scale_rewards`` group, batch or none."""
-    return _grpo_samples(batch, settings)["advantages"]
+    return _grpo_samples(batch, equal_groups(batch), settings)["advantages"]
 
 
 def sampler_weights(batch: Batch, **settings: Any) -> Float[torch.Tensor, "n t"]:
-    """TRL's importance weights of old policy over sampler: ``vllm_importance_sampling_mode`` and its bounds."""
-    ratio = _grpo_samples(batch, {**settings, "use_vllm": True})["importance_sampling_ratio"]
+    """TRL's importance weights of old policy over sampler: ``vllm_importance_sampling_mode`` and its bounds.
+
+    They know nothing of groups, but the trainer wants some: every row is given twice, as one group.
+    """
+    twice = batch.with_columns({name: torch.cat([x, x]) for name, x in batch.columns().items()})
+    n = len(batch.mask)
+    ratio = _grpo_samples(twice, 2 * n, {**settings, "use_vllm": True})["importance_sampling_ratio"][:n]
     if ratio.shape[1] == 1:
         return ratio
     return torch.nn.functional.pad(ratio, (0, batch.mask.shape[1] - ratio.shape[1]), value=1.0)
 
 
-def _grpo_samples(batch: Batch, settings: dict[str, Any]) -> dict[str, Any]:
+def _grpo_samples(batch: Batch, size: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """What the trainer makes of the batch's samples in groups of ``size``."""
     from trl import GRPOConfig  # pyright: ignore
     from trl.trainer.grpo_trainer import GRPOTrainer  # pyright: ignore
 
-    size = equal_groups(batch)
     args = config(GRPOConfig, {**settings, "num_generations": size, "per_device_train_batch_size": len(batch.group)})
     lengths = lengths_of(batch)
     with double():

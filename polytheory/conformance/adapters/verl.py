@@ -32,7 +32,8 @@ def policy_loss(
 
     actor = _actor(batch, {**settings, "loss_mode": loss_mode}, counts)
     log_probs, old, mask = batch.log_probs, batch.log_probs_old.detach(), batch.mask
-    advantages = batch.advantages.detach()[:, None] * mask
+    advantages = batch.advantages.detach()
+    advantages = advantages if advantages.ndim == 2 else advantages[:, None] * mask
     weights = None
     correction = actor.policy_loss.rollout_correction
     if loss_mode == "bypass_mode":
@@ -84,7 +85,7 @@ def advantages(batch: Batch, *, estimator: str = "grpo", **settings: Any) -> Flo
         raise Refused(f"verl has no estimator {estimator!r}; it has {', '.join(ADV_ESTIMATOR_REGISTRY)}")
     function = get_adv_estimator_fn(estimator)
     gamma, lam = settings.pop("gamma", 1.0), settings.pop("lam", 1.0)
-    mask = batch.mask.to(torch.float64)
+    mask = batch.mask.to(batch.score.dtype)
     prob = batch.log_probs_old.detach().exp()
     given = {
         "token_level_rewards": token_rewards(batch), "response_mask": mask, "index": np.array(batch.group.tolist()),
@@ -121,7 +122,7 @@ def token_rewards(batch: Batch) -> Float[torch.Tensor, "n t"]:
     """The score on the last trained token of every row."""
     place = torch.arange(1, batch.mask.shape[1] + 1)
     last = (batch.mask * place).argmax(1)
-    rewards = torch.zeros(batch.mask.shape, dtype=torch.float64)
+    rewards = torch.zeros(batch.mask.shape, dtype=batch.score.dtype)
     rewards[torch.arange(len(last)), last] = batch.score.detach()
     return rewards
 
@@ -141,8 +142,9 @@ def _actor(batch: Batch, settings: dict[str, Any], counts: Counts | None = None)
     counts = counts or batch.counts
     try:
         policy = PolicyLossConfig(**parts[1], rollout_correction=RolloutCorrectionConfig(**parts[2]))
-        given = {"loss_scale_factor": batch.max_length, **parts[0]}
-        actor = ActorConfig(strategy="fsdp", rollout_n=1, ppo_micro_batch_size_per_gpu=1, policy_loss=policy, **given)
+        actor = ActorConfig(
+            strategy="fsdp", rollout_n=1, ppo_micro_batch_size_per_gpu=1, policy_loss=policy, **parts[0]
+        )
     except (TypeError, ValueError, AssertionError) as error:
         raise Refused(f"verl: {error}") from error
     actor.global_batch_info.update(

@@ -66,7 +66,7 @@ def named_numbers(kept: Kept) -> dict[str, str]:
         "gmpo_loss": loss(verl("policy_loss", loss_mode="geo_mean")),
         "bnpo_parts": loss(trl("grpo_loss", loss_type="bnpo", parts=2)),
         "bnpo_loss": loss(trl("grpo_loss", loss_type="bnpo")),
-        "norm_width": loss(verl("policy_loss", **SUMS, loss_scale_factor=None)),
+        "norm_width": loss(verl("policy_loss", **SUMS)),
         "norm_constant": loss(verl("policy_loss", **SUMS, loss_scale_factor=8)),
         "gpg_zero": column(verl("advantages", on=HALF, estimator="gpg")),
         "gpg_one": column(verl("advantages", on=f"{HALF} shifted", estimator="gpg")),

@@ -39,7 +39,7 @@ class Term:
     target: str
     settings: dict[str, Any]
     weight: float = 1.0
-    prepare: Callable[[Batch], Batch] = lambda batch: batch
+    prepare: Callable[[Batch], Batch] | None = None
     counts: str = "both"
 
 
@@ -59,7 +59,7 @@ class Formula:
         """The numbers and the error that float64 rounding may make in them (see `Target.scale`)."""
         value, gradient, scale = 0.0, np.zeros(batch.mask.shape), 0.0
         for term in self.terms:
-            found, prepared = target(term.target), term.prepare(batch)
+            found, prepared = target(term.target), term.prepare(batch) if term.prepare else batch
             expected = found.expected(prepared, found.full(term.settings))
             scale += abs(term.weight) * expected.scale
             if found.kind == "column":
