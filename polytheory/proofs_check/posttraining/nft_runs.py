@@ -145,7 +145,7 @@ def one_old_policy_for_all_updates(probe: Probe, room: Room) -> Margin:
         theta = probe.theta
         for _ in range(3):
             theta = theta - 2.0 * _hand_step(probe, theta, rows, eps)
-        change = steps_of(room, probe, [rows], algorithm="Nft", step_size=2.0, updates=3, eps=eps)[0]
+        change = steps_of(room, probe, [rows.tolist()], algorithm="Nft", step_size=2.0, updates=3, eps=eps)[0]
         margins.append(Margin.equal(change, theta - probe.theta, EXACT))
     model = make("token-mdp")
     access, start = Online(model), room.part("TabularSoftmax").zeros(model.S, model.A)
