@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
 import torch
 
 from polytheory.conformance.contract import Batch
+
+Rows = Sequence[Sequence[float | int]]
 
 
 @cache
@@ -39,14 +42,13 @@ def small() -> Batch:
 
 
 def make(
-    now: list[list[float]], lengths: list[int], *, advantages: list[float], score: list[float], group: list[int],
-    max_length: int, moved: list[list[float]] | None = None, from_ref: list[list[float]] | None = None,
-    mismatch: list[list[float]] | None = None, values: list[list[float]] | None = None,
-    pairs: list[list[int]] | None = None,
+    now: Rows, lengths: list[int], *, advantages: Sequence[float | int], score: Sequence[float | int], group: list[int],
+    max_length: int, moved: Rows | None = None, from_ref: Rows | None = None, mismatch: Rows | None = None,
+    values: Rows | None = None, pairs: list[list[int]] | None = None,
 ) -> Batch:  # fmt: skip
     """A batch from current log-probs and how far they are from the others: ``old = now - moved``, ``ref = now - from_ref``
     and ``sampler = old - mismatch``; 0 where not given."""
-    zeros = [[0.0] * len(row) for row in now]
+    zeros: Rows = [[0.0] * len(row) for row in now]
     one, two, three, four, five = (
         torch.tensor(x or zeros, dtype=torch.float64) for x in (now, moved, from_ref, mismatch, values)
     )

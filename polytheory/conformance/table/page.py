@@ -61,16 +61,21 @@ def section(title: str, rows: list[Row], kept: Kept) -> str:
     """One table: formula by formula, then what has no formula here."""
     values = title == "Advantages"
     lines = [f"## {title}\n", HEAD[values]]
-    with_formula = [row for row in rows if row.formula in FORMULAS]
-    for name, formula in FORMULAS.items():
-        for batch in dict.fromkeys(row.batch for row in with_formula if row.formula == name):
-            own, _ = formula.numbers(named(batch))
-            source = f" [{formula.source}]" if formula.source else ""
-            text = f"**{formula.title}**{source}{_on(batch)}: `{formula.text}`"
-            lines.append(f"| **polytheory** | {text} | {_cells(own, batch)} | |")
-            lines += [line(row, kept) for row in with_formula if row.formula == name and row.batch == batch]
+    for name in FORMULAS:
+        own = [row for row in rows if row.formula == name]
+        for batch in dict.fromkeys(row.batch for row in own):
+            lines += [formula_line(name, batch), *(line(row, kept) for row in own if row.batch == batch)]
     bare = [row for row in rows if row.formula not in FORMULAS]
     return "\n".join([*lines, *(line(row, kept) for row in bare), ""])
+
+
+def formula_line(name: str, batch: str) -> str:
+    """The line of a formula, with our own numbers, computed now."""
+    formula = FORMULAS[name]
+    own, _ = formula.numbers(named(batch))
+    source = f" [{formula.source}]" if formula.source else ""
+    text = f"**{formula.title}**{source}{_on(batch)}: `{formula.text}`"
+    return f"| **polytheory** | {text} | {_cells(own, batch)} | |"
 
 
 def line(row: Row, kept: Kept) -> str:
@@ -116,7 +121,7 @@ def _cells(numbers: Numbers, batch: str) -> str:
     return " ".join(_number(x) for x in values)
 
 
-def _number(x: float) -> str:
+def _number(x: float | int) -> str:
     text = f"{x:.6f}".rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text
 
