@@ -27,8 +27,8 @@ test-conform-trl test-conform-verl: test-conform-%: .venv-%/.installed
 
 .venv-trl/.installed .venv-verl/.installed: .venv-%/.installed: pyproject.toml constraints/cpu.txt constraints/conform-%.txt
 	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/python -m pip install --quiet $(CONSTRAINT) -e '.[conform-$*]'
-	.venv-$*/bin/python -m pip install --quiet --no-deps -r constraints/conform-$*.txt
+	.venv-$*/bin/python -m pip install --quiet --no-compile $(CONSTRAINT) -e '.[conform-$*]'
+	.venv-$*/bin/python -m pip install --quiet --no-compile --no-deps -r constraints/conform-$*.txt
 	@touch $@
 
 lint: $(BIN)/.installed

@@ -21,7 +21,7 @@ MUTANTS = [
     (GRPOTrainer, "_compute_loss", "coef_2 = torch.clamp(coef_1, 1 -", "coef_2 = torch.clamp(coef_1, 0.9 -"),
     (GRPOTrainer, "_compute_loss", 'elif self.importance_sampling_level == "sequence"', 'elif self.beta == -1'),
     (GRPOTrainer, SAMPLES, "torch.exp(logps_diff)", "torch.exp(-logps_diff)"),
-    (GRPOTrainer, SAMPLES, "torch.nanmean(rewards.view(-1, num_generations), dim=1)", "torch.nanmean(rewards).expand(2)"),
+    (GRPOTrainer, SAMPLES, "advantages = rewards - mean_grouped_rewards", "advantages = rewards - 0.9 * mean_grouped_rewards"),
     (GRPOTrainer, SAMPLES, "(grouped - mean_k) / (std_k + 1e-4)", "(grouped - mean_k) / (std_k + 1e-2)"),
     (RLOOTrainer, SAMPLES, "/ (scorable_counts - 1)", "/ scorable_counts"),
     (RLOOTrainer, "_compute_loss", 'advantages = inputs["advantages"]', 'advantages = 1.001 * inputs["advantages"]'),

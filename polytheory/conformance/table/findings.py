@@ -12,9 +12,9 @@ from polytheory.conformance.table.rows import Row
 
 Kept = Mapping[str, Mapping[str, Numbers | str]]
 CLOSE = 1e-13  # what the page says of rows that equal their formula; far above rounding, far below any mistake
-FREE = {"loss_mode": "vanilla", "clip_ratio_c": 1e6}
-SUMS = {**FREE, "loss_agg_mode": "seq-mean-token-sum-norm"}
-SEQUENCE = {"loss_type": "grpo", "importance_sampling_level": "sequence", "beta": 0.1}
+FREE: dict[str, Any] = {"loss_mode": "vanilla", "clip_ratio_c": 1e6}
+SUMS: dict[str, Any] = {**FREE, "loss_agg_mode": "seq-mean-token-sum-norm"}
+SEQUENCE: dict[str, Any] = {"loss_type": "grpo", "importance_sampling_level": "sequence", "beta": 0.1}
 TWO, LIKELY, ALONE, HALF = "two tokens two ways", "four times as likely", "one and two", "half right"
 
 
@@ -38,7 +38,7 @@ def named_numbers(kept: Kept) -> dict[str, str]:
     def off(formula: str, numbers: Numbers) -> str:
         return f"{distance(_column(numbers), _column(paper(formula))):.0e}"
 
-    dppo = {"on": LIKELY, "loss_mode": "dppo_tv"}
+    dppo: dict[str, Any] = {"on": LIKELY, "loss_mode": "dppo_tv"}
     numbers = {
         "dual_loss": loss(verl("policy_loss", loss_mode="vanilla")),
         "dual_norm": norm(verl("policy_loss", loss_mode="vanilla")),

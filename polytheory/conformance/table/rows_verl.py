@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from polytheory.conformance.table.rows import Row, verl
 
 EPS = "1e-6 is added to the deviation"
-FREE = {"clip_ratio_c": 1e6}  # the dual clip out of the way
-MEANS, BY_TOKEN = {"loss_agg_mode": "seq-mean-token-mean"}, "every completion counts once for each of its tokens"
+FREE: dict[str, Any] = {"clip_ratio_c": 1e6}  # the dual clip out of the way
+MEANS: dict[str, Any] = {"loss_agg_mode": "seq-mean-token-mean"}
+BY_TOKEN = "every completion counts once for each of its tokens"
 ROWS: tuple[Row, ...] = (
     # vanilla: averages and clips
     verl("policy_loss", "token mean", "clip_ratio_c = 3 by default: a dual clip", loss_mode="vanilla"),
