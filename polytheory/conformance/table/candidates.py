@@ -24,9 +24,9 @@ def candidate(row: Row) -> Candidate | None:
     formula = FORMULAS.get(row.formula)
     if formula is None or row.batch != "small" or row.micro_batches > 1 or row.reason:
         return None
-    if len(formula.terms) > 1 or formula.terms[0].counts != "both" or formula.terms[0].prepare:
+    term, *more = formula.terms
+    if more or term.counts != "both" or term.prepare:
         return None
-    term = formula.terms[0]
     function = _function(row, target(term.target).kind == COLUMN)
     return Candidate(f"{row.framework} {row.name}", function, term.target, term.settings, deviations(row), row.settings)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from polytheory.conformance.table.batches import named
+from polytheory.conformance.table.candidates import TRL, VERL
 from polytheory.conformance.table.formulas import FORMULAS, Numbers
 from polytheory.conformance.table.numbers import ROWS, VERSIONS, TableError, distance, verdict
 from polytheory.conformance.table.rows import Row
@@ -84,7 +85,8 @@ def named_numbers(kept: Kept) -> dict[str, str]:
     }
     sizes = {f"{name}_rows": str(len(rows)) for name, rows in ROWS.items()}
     versions = {f"{name}_version": version for name, version in VERSIONS.items()}
-    return {**numbers, **sizes, **versions, **counts(kept)}
+    checked = {"trl_candidates": str(len(TRL)), "verl_candidates": str(len(VERL))}
+    return {**numbers, **sizes, **versions, **checked, **counts(kept)}
 
 
 def counts(kept: Kept) -> dict[str, str]:
