@@ -102,7 +102,7 @@ def train(
             Sft(policy, followed, start.sft_batch), Demonstrations(rows, tokenizer, name="demonstrations", device=device),
             steps=start.sft_steps, seed=seed, checkpoint=folder and folder / "warm-start", every=out.every, progress=progress,
         )  # fmt: skip
-        warm, policy = end.history, end.policy
+        warm, policy = end.history, policy.with_model(end.state.model)
     before = evaluate(policy, worlds["held-out"], seed)
     say(
         f"before: {_percent(before.sampled)} right at temperature {start.temperature:g}, {_percent(before.greedy)} greedily"
@@ -111,7 +111,7 @@ def train(
         make_algorithm(recipe, policy), worlds["train"], steps=out.steps, seed=seed, callbacks=callbacks,
         checkpoint=folder and folder / "checkpoints", every=out.every, progress=progress,
     )  # fmt: skip
-    after = evaluate(end.policy, worlds["held-out"], seed)
+    after = evaluate(policy.with_model(end.state.model), worlds["held-out"], seed)
     say(
         f"after: {_percent(after.sampled)} right at temperature {start.temperature:g}, {_percent(after.greedy)} greedily"
     )
@@ -158,20 +158,21 @@ def make_model(start: Start, seed: int, device: str) -> tuple[Any, Any]:
 
 def evaluate(policy: CausalPolicy, world: Prompts, seed: int, batch: int = 512) -> Evaluation:
     """One completion of every prompt at the policy's temperature, and the likeliest one. The meter is left as it was."""
-    meter, shown, means = world.meter.state_dict(), [], []
+    meter, means = world.meter.state_dict(), []
+    shown: list[tuple[str, str, float]] = []
     for greedy in (False, True):
         scores: list[float] = []
         for first in range(0, len(world), batch):
             rows = np.arange(first, min(first + batch, len(world)))
             requests = Requests(rows, world.spec.horizon or 1, rows)
             traj = world.rollouts(policy, requests, Key(seed, "evaluation", 0), greedy=greedy)
-            scores += traj.score.tolist()
+            scores += np.asarray(traj.score).tolist()
             if not greedy and not shown:
                 texts = world.decode(traj.actions[:SAMPLES], traj.mask[:SAMPLES])
                 shown = [(str(world.rows["prompt"][i]), text, scores[i]) for i, text in enumerate(texts)]
         means.append(sum(scores) / len(scores))
     world.meter.load_state_dict(meter)
-    return Evaluation(*means, shown)
+    return Evaluation(means[0], means[1], shown)
 
 
 def save_model(trained: Trained, folder: Path) -> None:

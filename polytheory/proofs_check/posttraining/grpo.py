@@ -8,6 +8,7 @@ from polytheory.proofs_check.claims import Demo
 from polytheory.proofs_check.posttraining import advantage_claims as advantage_claims
 from polytheory.proofs_check.posttraining import data_claims as data_claims
 from polytheory.proofs_check.posttraining import kl_claims as kl_claims
+from polytheory.proofs_check.posttraining import log_prob_claims as log_prob_claims
 from polytheory.proofs_check.posttraining import loss_claims as loss_claims
 
 

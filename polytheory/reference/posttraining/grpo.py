@@ -26,6 +26,7 @@ from polytheory.reference.posttraining.composition import Composition, Use
 from polytheory.reference.posttraining.corrections import masked_is as masked_is
 from polytheory.reference.posttraining.corrections import truncated_is as truncated_is
 from polytheory.reference.posttraining.kl import kl_k3 as kl_k3
+from polytheory.reference.posttraining.log_probs import token_log_probs as token_log_probs
 from polytheory.reference.posttraining.losses import ppo_clip as ppo_clip
 from polytheory.reference.posttraining.pairs import dpo as dpo
 from polytheory.reference.posttraining.pairs import ipo as ipo

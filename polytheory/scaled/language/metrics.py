@@ -31,7 +31,9 @@ def sampling(columns: Columns, max_length: int) -> dict[str, float]:
         "completions/clipped_ratio": 1 - columns["finished"].double().mean(), "num_tokens": lengths.sum(),
     }  # fmt: skip
     rewards = {
-        f"rewards/{name.removeprefix('reward/')}/mean": x.mean() for name, x in columns.items() if name.startswith("reward/")
+        f"rewards/{name.removeprefix('reward/')}/mean": x.mean()
+        for name, x in columns.items()
+        if name.startswith("reward/")
     }
     return {name: float(x) for name, x in {**info, **rewards}.items()}
 

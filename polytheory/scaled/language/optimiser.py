@@ -40,7 +40,9 @@ class AdamW:
         if not all(0 <= b < 1 for b in self.betas):
             raise SettingError(f"betas = {self.betas}; both lie in [0, 1)")
         if self.max_norm is not None and not self.max_norm > 0:
-            raise SettingError(f"max_norm = {self.max_norm}; a bound on the gradient's norm is positive, or None for none")
+            raise SettingError(
+                f"max_norm = {self.max_norm}; a bound on the gradient's norm is positive, or None for none"
+            )
 
     def make(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser of a run."""

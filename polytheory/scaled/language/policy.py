@@ -12,6 +12,7 @@ from polytheory.errors import SettingError
 from polytheory.policies import Memoryless
 from polytheory.rollouts import LogProbs
 from polytheory.scaled.language.sampler import Completions, positions, sample
+from polytheory.scaled.posttraining.log_probs import token_log_probs
 from polytheory.streams import uniforms
 
 Columns = dict[str, Any]
@@ -26,12 +27,15 @@ class CausalPolicy(Memoryless):
         eos: token that ends a completion.
         temperature: of sampling and of every log-prob alike, > 0: a ratio of laws needs one temperature.
 
+        route: of `token_log_probs`; "naive" where a second derivative is wanted.
+
     Raises `SettingError` for a temperature that is not positive.
     """
 
     model: Any
     eos: int
     temperature: float = 1.0
+    route: str = "chunked"
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -46,7 +50,7 @@ class CausalPolicy(Memoryless):
 
     def with_model(self, model: Any) -> CausalPolicy:
         """The same policy with another model's weights."""
-        return CausalPolicy(model, self.eos, self.temperature)
+        return CausalPolicy(model, self.eos, self.temperature, self.route)
 
     @torch.no_grad()
     def probs(self, m: Any, h: int, s: Int[torch.Tensor, "n k"]) -> Float[torch.Tensor, "n V"]:
@@ -75,18 +79,24 @@ class CausalPolicy(Memoryless):
         return sample(self.model, prompts, prompt_mask, u, eos=self.eos, temperature=temperature)
 
     def log_probs(self, columns: Columns) -> Float[torch.Tensor, "n t"]:
-        """Log-probs of the completions, differentiable in the weights; 0 where masked.
+        """Log-probs of the completions, differentiable in the weights; 0 where masked; never an [n, t, V] tensor.
 
         Reads ``prompt_ids`` and ``prompt_mask`` [n, p], padded on the left, ``actions`` and ``mask`` [n, t].
         """
+        return self.log_probs_and_entropies(columns, entropy=False)[0]
+
+    def log_probs_and_entropies(
+        self, columns: Columns, *, entropy: bool = True
+    ) -> tuple[Float[torch.Tensor, "n t"], Float[torch.Tensor, "n t"] | None]:
+        """Log-probs, and the entropies of the laws that the tokens were drawn from, in nats; 0 where masked."""
         prompts, actions, mask = columns["prompt_ids"], columns["actions"], columns["mask"]
-        ids = torch.cat([prompts, actions], 1)
         attention = torch.cat([columns["prompt_mask"], mask], 1)
         out = self.model.base_model(
-            input_ids=ids, attention_mask=attention.long(), position_ids=positions(attention), use_cache=False
-        )
-        hidden = out.last_hidden_state[:, prompts.shape[1] - 1 : -1]
-        logits = self.model.get_output_embeddings()(hidden)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / self.temperature
-        found = torch.log_softmax(logits, -1).gather(2, actions[..., None])[..., 0]
-        return torch.where(mask, found, torch.zeros_like(found))
+            input_ids=torch.cat([prompts, actions], 1), attention_mask=attention.long(), position_ids=positions(attention),
+            use_cache=False,
+        )  # fmt: skip
+        hidden, head = out.last_hidden_state[:, prompts.shape[1] - 1 : -1], self.model.get_output_embeddings()
+        return token_log_probs(
+            hidden, head.weight, actions, bias=head.bias, temperature=self.temperature, mask=mask, entropy=entropy,
+            route=self.route,
+        )  # fmt: skip

@@ -26,6 +26,7 @@ from polytheory.scaled.posttraining.composition import Composition, Use
 from polytheory.scaled.posttraining.corrections import masked_is as masked_is
 from polytheory.scaled.posttraining.corrections import truncated_is as truncated_is
 from polytheory.scaled.posttraining.kl import kl_k3 as kl_k3
+from polytheory.scaled.posttraining.log_probs import token_log_probs as token_log_probs
 from polytheory.scaled.posttraining.losses import ppo_clip as ppo_clip
 from polytheory.scaled.posttraining.pairs import dpo as dpo
 from polytheory.scaled.posttraining.pairs import ipo as ipo
