@@ -78,7 +78,6 @@ def bandit_ends_at_the_optimum(case: Case, room: Room) -> Margin:
     "Bradley-Terry labels ends at (.4241690589, .3527058337, .2231251075)",
     worked=lambda: [bandit()],
     breaks=[
-        BETA_TWICE, KL_ADDED,
         Wrap("kl_left_out", part="regularised", by=lambda f: lambda s, gap, beta: f(s, 0 * gap, beta)),
         Line("baseline_dropped", room="reference", old="regularised_scores(columns, beta=beta) - baseline",
              new="regularised_scores(columns, beta=beta)"),
@@ -164,7 +163,7 @@ def regularised_score_is_flat_at_the_optimum(case: Case, room: Room) -> Margin:
         Wrap("uphill", part="Composition.gradient", by=lambda f: lambda *a: tuple(-x for x in f(*a))),
         Wrap("never_rescaled", part="scale_factor", by=lambda f: lambda scale, beta: 1.0),
         Line("mean_over_pairs", old="weight=self.group_size / 2)", new="weight=1 / self.group_size)"),
-        Line("mean_over_rows", old="weight=self.group_size)", new="weight=1.0)"),
+        Line("mean_over_rows", old="weight=float(self.group_size)", new="weight=1.0"),
         Line("old_policy_for_the_current", module="composition",
              old='now = {**columns, "log_probs": self.log_probs(columns, theta)}',
              new='now = {**columns, "log_probs": columns["log_probs_old"] + 0 * self.log_probs(columns, theta)}'),

@@ -43,7 +43,7 @@ from polytheory.reference.posttraining.composition import Composition, Use
 from polytheory.reference.posttraining.kl import kl_in_score as kl_in_score
 from polytheory.reference.posttraining.losses import reinforce as reinforce
 from polytheory.reference.posttraining.losses import token_log_ratio
-from polytheory.reference.posttraining.pairs import check_positive, pair_margin, pull_pairs
+from polytheory.reference.posttraining.pairs import check_pairs, check_positive, pair_margin, pull_pairs
 from polytheory.reference.posttraining.pairs import ipo as ipo
 from polytheory.reference.posttraining.softmax import TabularSoftmax as TabularSoftmax
 from polytheory.streams import row_ids
@@ -168,9 +168,10 @@ def regularised_scores(columns: Columns, *, beta: float) -> Float[np.ndarray, " 
 
 
 def pair_gain(columns: Columns) -> Float[np.ndarray, " m"]:
-    """``R(y) - R(y')`` of every pair. Raises `ColumnError` for scores that are not finite."""
+    """``R(y) - R(y')`` of every pair. Raises `ColumnError` for scores that are not finite or rows that do not exist."""
     (pairs,) = need(columns, "pairs")
     score = finite_scores(columns)
+    check_pairs(pairs, len(score))
     return score[pairs[:, 0]] - score[pairs[:, 1]]
 
 
@@ -244,7 +245,7 @@ class Copg(Composition):
         before = (Use("centre_scores"),) if self.centre else ()
         settings = {"beta": self.beta, "scale": self.scale}
         if self.form == "detached":
-            return (*before, Use("copg_detached", settings, weight=self.group_size))
+            return (*before, Use("copg_detached", settings, weight=float(self.group_size)))
         loss = Use("copg", {**settings, "form": self.form}, weight=self.group_size / 2)
         return (*before, Use("all_pairs"), loss)
 

@@ -240,7 +240,7 @@ class Copg(Composition):
         before = (Use("centre_scores"),) if self.centre else ()
         settings = {"beta": self.beta, "scale": self.scale}
         if self.form == "detached":
-            return (*before, Use("copg_detached", settings, weight=self.group_size))
+            return (*before, Use("copg_detached", settings, weight=float(self.group_size)))
         loss = Use("copg", {**settings, "form": self.form}, weight=self.group_size / 2)
         return (*before, Use("all_pairs"), loss)
 
