@@ -86,18 +86,19 @@ def _found(room: Room, x: Head, rows: int) -> tuple[np.ndarray, np.ndarray, dict
         Line("no_bias_scaled", module="log_probs", room="scaled", old="logits = logits.add_(bias)", new="pass"),
         Line("no_bias_reference", module="log_probs", room="reference", old="0.0 if bias is None else bias", new="0.0"),
         Line("not_normalised", module="log_probs", room="scaled", old="total = masses.sum(-1)", new="total = masses.amax(-1)"),
+        Line("last_rows_dropped", module="log_probs", room="scaled",
+             old="in range(0, n, rows):\n            s = slice(i, i + rows)\n            logits",
+             new="in range(0, n - n % rows, rows):\n            s = slice(i, i + rows)\n            logits"),
         Line("entropy_unweighted", module="log_probs", room="reference", old="-(np.exp(law) * law)", new="-(law)"),
     ],
 )  # fmt: skip
 def log_probs_of_hidden_states(x: Head, room: Room) -> Margin:
     expected = np.array([_by_hand(x, i) for i in range(len(x.tokens))])
-    # sums of d + 1 products and of V exponentials of numbers of this size
-    size = (
-        1e-14
-        * (len(x.head) + x.hidden.shape[1])
-        * float(1 + np.abs(x.hidden).max() * np.abs(x.head).max())
-        / x.temperature
-    )
+    # u = 2^-53; a logit errs by (d + 2) u z with z the sum of its terms' sizes, a sum over the vocabulary by V u more, and an
+    # entropy multiplies both by at most 1 + z: below 2 (d + V + 2) u (1 + z)^2
+    d, u = x.hidden.shape[1], 2.0**-53
+    z = (d * float(np.abs(x.hidden).max() * np.abs(x.head).max()) + float(np.abs(x.bias).max())) / x.temperature
+    size = 2 * (d + len(x.head) + 2) * u * (1 + z) ** 2
     margins = []
     for rows in (1, 2, 100):
         log_probs, entropies, _ = _found(room, x, rows)
@@ -117,13 +118,19 @@ def log_probs_of_hidden_states(x: Head, room: Room) -> Margin:
         Line("no_temperature_scaled", module="log_probs", room="scaled", old="w / ctx.temperature", new="w"),
         Line("no_temperature_reference", module="log_probs", room="reference", old="weight, entropy_weight) / temperature",
              new="weight, entropy_weight)"),
-        Line("only_the_last_chunk", module="log_probs", room="scaled",
-             old="to_head.addmm_(slope.T, hidden[s].to(dtype))", new="to_head = slope.T @ hidden[s].to(dtype)"),
-        Line("own_token_not_added", module="log_probs", room="scaled", old="out[rows, tokens] += weight", new="pass"),
+        Line("only_the_last_rows", module="log_probs", room="scaled",
+             old="total.addmm_(a, b)", new="total.copy_(a @ b)"),
+        Line("last_columns_dropped", module="log_probs", room="scaled",
+             old="range(0, V, columns)", new="range(0, V - columns, columns)"),
+        Line("last_rows_dropped_backward", module="log_probs", room="scaled",
+             old="in range(0, n, rows):\n            s = slice(i, i + rows)\n            law",
+             new="in range(0, n - rows, rows):\n            s = slice(i, i + rows)\n            law"),
+        Line("own_token_not_added", module="log_probs", room="scaled", old="own = torch.where(", new="own = 0 * torch.where("),
     ],
 )  # fmt: skip
 def gradients_of_log_probs_of_hidden_states(x: Head, room: Room) -> Margin:
-    # third derivatives and values are bounded by powers of the logits' slopes
+    # a third derivative is at most a few times the cube of the logits' slopes: STEP^2 = 1e-10 of it, and rounding
+    # / STEP = 1e-11 of the value, with two orders to spare for the constants
     scale = 1 + float(np.abs(x.hidden).max() + np.abs(x.head).max())
     tolerance = 1e-8 * (scale / x.temperature) ** 3 * float(np.abs(x.weight).sum() + np.abs(x.entropy_weight).sum())
     expected = {name: _differences(x, name) for name in ("hidden", "head", "bias")}

@@ -1,12 +1,14 @@
-"""Log-probs and entropies of tokens from hidden states, a few rows of logits at a time.
+"""Log-probs and entropies of tokens from hidden states, a small piece of the logits at a time.
 
 The logits of a batch, [tokens, vocabulary], are by far the largest array of a training step. Here they never exist at once:
-the forward pass makes them in chunks and keeps two numbers per token, the backward pass makes each chunk again. Memory falls
-from several times ``tokens * vocabulary`` to the budget of one chunk, and time does not rise, since the arrays stay small.
+the forward pass makes them a few rows at a time and keeps two numbers per token; the backward pass makes them again in tiles
+of rows and columns, so that each block of the head's gradient is finished before the next one starts. Memory falls from
+several times ``tokens * vocabulary`` to a few chunks, and time falls with it, since the arrays stay small.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,9 +16,8 @@ import torch
 from polytheory._typing import Bool, Float, Int
 from polytheory.errors import SettingError, ShapeError, UnknownNameError
 
-BUDGET = (
-    32 * 2**20
-)  # bytes of one chunk of logits: small enough to stay near the cache, few enough passes over the head
+# bytes of a chunk of logits: small enough to stay near the cache, large enough that few passes over the head are made
+BUDGET = 32 * 2**20
 ROUTES = ("chunked", "naive")
 
 
@@ -65,8 +66,8 @@ def token_log_probs(
         raise SettingError(f"budget = {budget}; allow at least 1 byte, 32 MiB is usual")
     if route not in ROUTES:
         raise UnknownNameError("route", route, ROUTES)
-    chosen = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-    rows, ids = hidden[chosen], tokens[chosen]
+    chosen = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask.bool()
+    rows, ids = hidden[chosen], tokens[chosen].long()
     if ids.numel() and not bool(((ids >= 0) & (ids < V)).all()):
         bad = int(ids[(ids < 0) | (ids >= V)][0])
         raise SettingError(f"token {bad} is not in the vocabulary of {V}; check tokenizer and model, or mask it")
@@ -74,8 +75,7 @@ def token_log_probs(
         found = naive(rows, head, bias, ids, temperature)
         found = found if entropy else (found[0], None)
     else:
-        size = torch.promote_types(torch.promote_types(hidden.dtype, head.dtype), torch.float32).itemsize
-        found = _Chunked.apply(rows, head, bias, ids, temperature, max(1, budget // (V * size)), entropy)
+        found = _Chunked.apply(rows, head, bias, ids, temperature, budget, entropy)
     empty = found[0].new_zeros(tokens.shape)
     entropies = None if found[1] is None else empty.masked_scatter(chosen, found[1])
     return empty.masked_scatter(chosen, found[0]), entropies
@@ -110,39 +110,50 @@ def logit_gradient(
     weight: torch.Tensor,
     entropy_weight: torch.Tensor | None,
 ) -> torch.Tensor:
-    """``weight (e_token - p) - entropy_weight p (log p + H)``, [n, V], from the log-probs ``law`` (overwritten)."""
+    """``weight (e_token - p) - entropy_weight p (log p + H)``, [n, c], from the log-probs ``law`` of c columns (overwritten).
+
+    Tokens count from the first of these columns; one outside of [0, c) has its ``e_token`` in another tile.
+    """
     if entropy is None or entropy_weight is None:
         out = law.exp_().mul_(-weight[:, None])
     else:
         p = law.exp()
         out = law.add_(entropy[:, None]).mul_(-entropy_weight[:, None]).sub_(weight[:, None]).mul_(p)
-    rows = torch.arange(len(tokens), device=tokens.device)
-    out[rows, tokens] += weight
-    return out
+    c = out.shape[1]
+    own = torch.where((tokens >= 0) & (tokens < c), weight, 0)
+    return out.scatter_add_(1, tokens.clamp(0, c - 1)[:, None], own[:, None])
+
+
+def _add_product(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
+    """``total += a @ b``; a product of lower precision is rounded once, its sum over tiles is not."""
+    if total.dtype == a.dtype == b.dtype:
+        total.addmm_(a, b)
+    else:
+        total.add_(a @ b)
 
 
 class _Chunked(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, head, bias, tokens, temperature, rows, want_entropy):
+    def forward(ctx, hidden, head, bias, tokens, temperature, budget, want_entropy):
         dtype = torch.promote_types(torch.promote_types(hidden.dtype, head.dtype), torch.float32)
-        n = len(tokens)
-        log_probs, normaliser, entropy = (torch.empty(n, dtype=dtype, device=hidden.device) for _ in range(3))
+        n, elements = len(tokens), max(1, budget // dtype.itemsize)
+        rows = max(1, elements // len(head))
+        log_probs, normaliser, entropy = (torch.zeros(n, dtype=dtype, device=hidden.device) for _ in range(3))
         for i in range(0, n, rows):
             s = slice(i, i + rows)
             logits = chunk_logits(hidden[s], head, bias, temperature)
+            largest = logits.amax(-1)
+            shifted = logits.sub_(largest[:, None])
+            log_probs[s] = shifted.gather(1, tokens[s, None])[:, 0]
+            masses = shifted.exp() if want_entropy else shifted.exp_()
+            total = masses.sum(-1)
+            log_probs[s] -= total.log()
+            normaliser[s] = largest + total.log()
             if want_entropy:
-                largest = logits.amax(-1)
-                shifted = logits.sub_(largest[:, None])
-                masses = shifted.exp()
-                total = masses.sum(-1)
-                normaliser[s] = largest + total.log()
-                log_probs[s] = shifted.gather(1, tokens[s, None])[:, 0] - total.log()
                 entropy[s] = total.log() - torch.linalg.vecdot(masses, shifted) / total
-            else:
-                normaliser[s] = torch.logsumexp(logits, -1)
-                log_probs[s] = logits.gather(1, tokens[s, None])[:, 0] - normaliser[s]
+            del logits, shifted, masses  # before the next ones are made
         ctx.save_for_backward(hidden, head, bias, tokens, normaliser, entropy)
-        ctx.temperature, ctx.rows = temperature, rows
+        ctx.temperature, ctx.elements = temperature, elements
         ctx.set_materialize_grads(False)
         return log_probs, entropy if want_entropy else None
 
@@ -150,41 +161,46 @@ class _Chunked(torch.autograd.Function):
     def backward(ctx, *weights: Any) -> Any:
         if torch.is_grad_enabled():
             raise SettingError("chunked log-probs have no second derivative; use route='naive' for Hessian products")
-        with torch.autocast(ctx.saved_tensors[0].device.type, enabled=False):
-            return _Chunked._slopes(ctx, *weights)
-
-    @staticmethod
-    def _slopes(ctx, *weights: Any) -> Any:
-        hidden, head, bias, tokens, normaliser, entropy = ctx.saved_tensors
         if weights[0] is None and weights[1] is None:
             return (None,) * 7
-        # logits are divided by the temperature, so that their gradients are too
-        weight, entropy_weight = (None if w is None else w / ctx.temperature for w in weights)
-        weight = torch.zeros_like(normaliser) if weight is None else weight
-        dtype = torch.promote_types(hidden.dtype, head.dtype)
-        to_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        # sums over chunks are kept in full precision, also where the head has less
-        to_head = (
-            torch.zeros(head.shape, dtype=normaliser.dtype, device=head.device) if ctx.needs_input_grad[1] else None
-        )
-        to_bias = (
-            torch.zeros(len(head), dtype=normaliser.dtype, device=head.device) if ctx.needs_input_grad[2] else None
-        )
-        for i in range(0, len(tokens), ctx.rows):
-            s = slice(i, i + ctx.rows)
-            law = chunk_logits(hidden[s], head, bias, ctx.temperature).sub_(normaliser[s, None])
+        with torch.autocast(ctx.saved_tensors[0].device.type, enabled=False):
+            return (*_slopes(ctx, *weights), None, None, None, None)
+
+
+def _slopes(ctx: Any, weight: Any, entropy_weight: Any) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of hidden, head and bias, tile by tile of the logits."""
+    hidden, head, bias, tokens, normaliser, entropy = ctx.saved_tensors
+    (n, d), V = hidden.shape, len(head)
+    # logits are divided by the temperature, so that their gradients are too
+    weight, entropy_weight = (None if w is None else w / ctx.temperature for w in (weight, entropy_weight))
+    weight = torch.zeros_like(normaliser) if weight is None else weight
+    narrow, wide = torch.promote_types(hidden.dtype, head.dtype), normaliser.dtype
+    to_hidden = hidden.new_zeros(n, d, dtype=wide) if ctx.needs_input_grad[0] else None
+    to_head = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
+    to_bias = torch.zeros_like(bias) if ctx.needs_input_grad[2] else None
+    rows = max(1, min(n, math.isqrt(ctx.elements)))
+    columns = max(1, ctx.elements // max(rows, d))
+    for j in range(0, V, columns):
+        c = slice(j, j + columns)
+        block, offset = head[c].to(narrow), None if bias is None else bias[c]
+        # sums over tiles in full precision, also where the head has less
+        block_slope = None if to_head is None else to_head[c].to(wide)
+        offset_slope = None if to_bias is None else to_bias[c].to(wide)
+        for i in range(0, n, rows):
+            s = slice(i, i + rows)
+            law = chunk_logits(hidden[s], block, offset, ctx.temperature).sub_(normaliser[s, None])
             own = None if entropy_weight is None else entropy_weight[s]
-            slope = logit_gradient(law, tokens[s], entropy[s], weight[s], own)
-            if to_bias is not None:
-                to_bias += slope.sum(0)
-            slope = slope.to(dtype)
+            slope = logit_gradient(law, tokens[s] - j, entropy[s], weight[s], own)
+            if offset_slope is not None:
+                offset_slope += slope.sum(0)
+            slope = slope.to(narrow)
             if to_hidden is not None:
-                to_hidden[s] = slope @ head.to(dtype)
-            if to_head is not None and to_head.dtype == dtype:
-                to_head.addmm_(slope.T, hidden[s].to(dtype))
-            elif to_head is not None:
-                to_head += slope.T @ hidden[s].to(dtype)
-        return (
-            to_hidden, None if to_head is None else to_head.to(head.dtype),
-            None if to_bias is None or bias is None else to_bias.to(bias.dtype), None, None, None, None,
-        )  # fmt: skip
+                _add_product(to_hidden[s], slope, block)
+            if block_slope is not None:
+                _add_product(block_slope, slope.T, hidden[s].to(narrow))
+            del law, slope  # before the next ones are made
+        if to_head is not None and block_slope is not None and to_head.dtype != wide:
+            to_head[c] = block_slope
+        if to_bias is not None and offset_slope is not None and to_bias.dtype != wide:
+            to_bias[c] = offset_slope
+    return None if to_hidden is None else to_hidden.to(hidden.dtype), to_head, to_bias

@@ -50,16 +50,28 @@ def test_lower_precision_stays_within_its_rounding(dtype):
     found = pulled(parts, tokens, weights, budget=7 * 300 * 4)
     exact = pulled([x.detach().double().requires_grad_(True) for x in parts], tokens, weights, route="naive")
     assert found[0].dtype == torch.float32
-    # each logit is a sum of 16 products, rounded to the dtype: relative error 17 eps of its size; a log-prob has two of them
-    largest = float((parts[0].detach().double().abs() @ parts[1].detach().double().abs().T).max()) + 4
-    bound = 2 * 17 * EPS[dtype] * largest
-    assert (found[0].double() - exact[0]).abs().max() < bound
-    assert (found[1].double() - exact[1]).abs().max() < bound * (1 + np.log(300))
-    for a, b in zip(found[2:], exact[2:], strict=True):
+    # a logit is a sum of 16 products and a bias, rounded to the dtype: it errs by e = 18 eps z where z is the sum of the sizes
+    # of its terms. A log-prob is a logit less their log-sum: 2 e. The entropy's slope in a logit, p (log p + H), sums to at
+    # most twice the largest |log p| <= 2 z + log V.
+    h, W, b = (x.detach().double() for x in parts)
+    z = float((h.abs() @ W.abs().T + b.abs()).max())
+    e = 18 * EPS[dtype] * z
+    spread = 2 * z + float(np.log(300))
+    assert (found[0].double() - exact[0]).abs().max() < 2 * e
+    assert (found[1].double() - exact[1]).abs().max() < 2 * spread * e
+    # the slope s of the objective in the logits moves by |w| p 2 e + |v| p (log p + H) (2 e) + |v| p (2 e + 2 spread e), and is
+    # rounded once; pulled back it is multiplied by the other factor and summed with the roundings of the sum itself
+    p = torch.softmax(h @ W.T + b, -1)
+    w, v = (x.abs()[:, None] for x in weights)
+    slope = (w + v * 2 * spread) * p + w * torch.nn.functional.one_hot(tokens, 300)
+    moved = 2 * e * (w + v * (3 * spread + 1)) * p + 3 * EPS[dtype] * slope
+    for a, c, bound in (
+        (found[2], exact[2], moved @ W.abs()), (found[3], exact[3], moved.T @ h.abs()), (found[4], exact[4], moved.sum(0)),
+    ):  # fmt: skip
         assert a.dtype == dtype
-        assert (a.double() - b).abs().max() < 40 * bound * (1 + b.abs().max())
+        assert ((a.double() - c).abs() <= bound + EPS[dtype] * c.abs()).all()
     if dtype == torch.float32:
-        assert (found[0].double() - exact[0]).abs().max() < 1e-5
+        assert e < 1e-3
 
 
 def test_tokens_outside_of_the_mask_cost_nothing_and_leak_nothing():
@@ -124,7 +136,7 @@ def test_the_whole_table_of_logits_never_exists(route, whole):
     parts, tokens, weights = instance(n=64, V=500, d=4)
     with Largest() as seen:
         pulled(parts, tokens, weights, route=route, budget=4 * 500 * 8)
-    assert seen.elements == (64 * 500 if whole else 4 * 500)
+    assert seen.elements == (64 * 500 if whole else 4 * 500)  # 4 * 500: the head's gradient, the forward chunk
 
 
 def test_under_autocast_the_product_keeps_its_precision():
@@ -147,6 +159,24 @@ def test_second_derivatives_go_the_naive_route():
     assert torch.autograd.grad(slope.square().sum(), parts[0])[0].abs().sum() > 0
 
 
+def test_rounding_does_not_grow_with_the_number_of_tiles():
+    """1024 equal tokens in tiles of 8: a bfloat16 sum of so many would stop growing at 256."""
+    n = 1024
+    hidden = torch.ones(n, 1, dtype=torch.bfloat16)
+    head = torch.zeros(2, 1, dtype=torch.bfloat16, requires_grad=True)
+    log_probs, _ = token_log_probs(hidden, head, torch.zeros(n, dtype=torch.int64), budget=4 * 64)
+    log_probs.sum().backward()
+    assert head.grad[:, 0].tolist() == [n / 2, -n / 2]
+
+
+def test_large_logits_neither_overflow_nor_cancel():
+    hidden = torch.tensor([[1e4], [-1e4]]).requires_grad_(True)
+    head = torch.tensor([[1.0], [1.0], [-1.0]])
+    log_probs, entropies = token_log_probs(hidden, head, torch.tensor([0, 2], dtype=torch.int32), entropy=True)
+    np.testing.assert_allclose(log_probs.detach(), [-np.log(2), 0.0], rtol=1e-6)
+    np.testing.assert_allclose(entropies.detach(), [np.log(2), 0.0], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "text"),
     [
@@ -163,14 +193,6 @@ def test_bad_input_is_one_line(change, error, text):
     parts, tokens, _ = instance()
     settings = {"tokens": tokens, **change}
     ids = settings.pop("tokens")
-    with pytest.raises((error, TypeError), match=text) as found:
+    with pytest.raises(error, match=text) as found:
         token_log_probs.__wrapped__(parts[0], parts[1], ids, **settings)
     assert "\n" not in str(found.value)
-
-
-@pytest.mark.parametrize(
-    ("temperature", "token", "text"), [(0.0, 0, "temperature"), (1.0, 11, "token 11"), (1.0, -1, "token -1")]
-)
-def test_the_reference_refuses_the_same(temperature, token, text):
-    with pytest.raises(SettingError, match=text):
-        reference(np.zeros((1, 2)), np.zeros((11, 2)), np.array([token]), temperature=temperature)
