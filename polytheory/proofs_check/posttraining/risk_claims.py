@@ -79,12 +79,12 @@ def paper_and_code_are_proportional(_: None, room: Room) -> Margin:
             "alpha": alpha, "beta": beta, "w": w, "w_mix": w_mix, "natural": natural, "positive": sympy.Function("positive")
         }  # fmt: skip
         paper, code = (weight(z, a, b, measure=m, **settings) for m in ("mvar", "mvar_released"))
-        return sympy.simplify(paper - (1 + w_mix) * width * code)
+        return sympy.cancel(paper - (1 + w_mix) * width * code)
 
     matching = w_mix * width / alpha - 1
     # the gap is linear in w, with the tail as its slope: it vanishes at one w only
     slope = sympy.Function("positive")(a - z)
-    return Margin.proved(all(sympy.simplify(gap(w, n) - (matching - w) * slope) == 0 for n in (True, False)))
+    return Margin.proved(all(sympy.cancel(gap(w, n) - (matching - w) * slope) == 0 for n in (True, False)))
 
 
 @claim(
