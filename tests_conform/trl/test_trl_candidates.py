@@ -10,6 +10,6 @@ from polytheory.conformance.table.candidates import TRL
 
 @pytest.mark.parametrize("candidate", TRL, ids=lambda candidate: candidate.name)
 def test_candidate_holds_on_generated_batches(candidate):
-    (report,) = conform(candidate, examples=5)
+    (report,) = conform(candidate, examples=12)
     assert [(f.check, f.status, f.reason) for f in report.findings if not f.ok] == []
     assert report.passed

@@ -114,10 +114,15 @@ def far_from_the_reference() -> Batch:
     return make([[-4.0]], [1], from_ref=[[-3.0]], advantages=[0.0], score=[0.0], group=[0], max_length=1)
 
 
+def beyond_the_bound() -> Batch:
+    """One token that the trainer's old policy finds four times as likely as the sampler did."""
+    return make([[-1.0]], [1], mismatch=[[1.3862943611198906]], advantages=[1.0], score=[1.0], group=[0], max_length=1)
+
+
 WITNESSES = {
     f.__name__.replace("_", " "): f
     for f in (
         on_policy, one_and_two, half_right, half_right_shifted, short_and_long, two_tokens_two_ways,
-        four_times_as_likely, far_from_the_reference,
+        four_times_as_likely, far_from_the_reference, beyond_the_bound,
     )
 }  # fmt: skip

@@ -90,9 +90,9 @@ def named_numbers(kept: Kept) -> dict[str, str]:
 
 
 def counts(kept: Kept) -> dict[str, str]:
-    """How many rows equal their formula, do not, have none, and are refused."""
+    """How many rows equal their formula, do not, have none, and have no numbers."""
     found = [verdict(row, kept[name][row.name], kept[name]) for name, rows in ROWS.items() for row in rows]
-    held = ["bare" if x is None else {"yes": "equal", "refused": "refused"}.get(x.equal, "different") for x in found]
+    held = ["bare" if x is None else {"yes": "equal", "none": "refused"}.get(x.equal, "different") for x in found]
     if max(x.difference for x in found if x is not None and x.equal == "yes") > CLOSE:
         raise TableError(f"a row that equals its formula is further off than {CLOSE:g}, which the page does not say")
     return {

@@ -32,14 +32,15 @@ class TableError(PolytheoryError):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a row equals its formula: ``equal`` "yes", "gradient", "no" or "refused", and by how much not."""
+    """Whether a row equals its formula, ``equal`` "yes", "gradient" (alone), "no" or "none" (it has no numbers), and by how
+    much not."""
 
     equal: str
     difference: float = 0.0
 
 
 def compute(row: Row, function: Callable[..., torch.Tensor] | None = None) -> Numbers | str:
-    """The numbers of one row by the framework's own code (or by ``function`` instead of the adapter), or why it refused."""
+    """The numbers of one row by the framework's own code (or by ``function`` instead of the adapter), or why there are none."""
     call = function or getattr(import_module(f"polytheory.conformance.adapters.{row.framework}"), row.call)
     batch = named(row.batch).fresh(("log_probs",))
     try:
@@ -49,7 +50,9 @@ def compute(row: Row, function: Callable[..., torch.Tensor] | None = None) -> Nu
             counts = {"counts": batch.counts}
             result = sum(call(part, **counts, **row.settings) for part in split(batch, row.micro_batches))
     except Refused as refusal:
-        return refusal.reason
+        return f"refused: {refusal.reason}"
+    except ArithmeticError as error:
+        return f"raises {type(error).__name__}: {error}"
     assert isinstance(result, torch.Tensor)
     if result.ndim:
         return Numbers(values=result.detach().double().numpy())
@@ -75,7 +78,7 @@ def verdict(row: Row, own: Numbers | str, rows: Mapping[str, Numbers | str]) -> 
     Raises `TableError` for a difference without a reason and for a reason without a difference.
     """
     if isinstance(own, str):
-        return Verdict("refused")
+        return Verdict("none")
     if not row.formula:
         return None
     if row.formula == "unsplit":
@@ -145,7 +148,7 @@ def read(framework: str, folder: Path) -> dict[str, Numbers | str]:
 def to_json(numbers: Numbers | str) -> dict[str, Any]:
     """One row's numbers as lists."""
     if isinstance(numbers, str):
-        return {"refused": numbers}
+        return {"none": numbers}
     if numbers.values is not None:
         return {"values": numbers.values.tolist()}
     assert numbers.gradient is not None
@@ -154,8 +157,8 @@ def to_json(numbers: Numbers | str) -> dict[str, Any]:
 
 def from_json(data: Mapping[str, Any]) -> Numbers | str:
     """The way back."""
-    if "refused" in data:
-        return data["refused"]
+    if "none" in data:
+        return data["none"]
     if "values" in data:
         return Numbers(values=np.array(data["values"]))
     return Numbers(data["loss"], np.array(data["gradient"]))

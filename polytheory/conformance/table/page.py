@@ -84,7 +84,7 @@ def line(row: Row, kept: Kept) -> str:
     found = verdict(row, own, kept[row.framework])
     if isinstance(own, str):
         cells = "—" if "advantages" in row.call else "— | —"
-        answer = f"refused: {own}"
+        answer = own
     else:
         cells = _cells(own, row.batch)
         if found is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polytheory.conformance.table.rows import Row, trl
+from polytheory.conformance.table.rows import WRONG, Row, trl
 
 EPS = "1e-4 is added to the deviation"
 ROWS: tuple[Row, ...] = (
@@ -22,11 +22,11 @@ ROWS: tuple[Row, ...] = (
     trl("grpo_loss", "gspo", loss_type="grpo", importance_sampling_level="sequence"),
     trl("grpo_loss", "gspo, paper", loss_type="grpo", importance_sampling_level="sequence", epsilon=3e-4, epsilon_high=4e-4),
     trl("grpo_loss", "gspo", "every completion counts once for each of its tokens (TRL warns)", loss_type="dapo",
-        importance_sampling_level="sequence"),
+        importance_sampling_level="sequence", fails=WRONG),
     trl("grpo_loss", "cispo", loss_type="cispo", epsilon_high=5.0),
     trl("grpo_loss", "cispo", loss_type="cispo", epsilon_high=5.0, parts=2),
     trl("grpo_loss", "cispo, 1 ± 0.2", "the cap is epsilon_high itself, and left out it is epsilon: no weight exceeds 0.2",
-        loss_type="cispo"),
+        loss_type="cispo", fails=(*WRONG, "token_advantages")),
     trl("grpo_loss", "reinforce", "on policy every weight is 1; the default cap makes it 0.2", on="on policy",
         loss_type="cispo"),
     trl("grpo_loss", loss_type="sapo"),
@@ -47,6 +47,8 @@ ROWS: tuple[Row, ...] = (
         trl("grpo_loss", f"{kind} {unit} 3", loss_type="dapo", use_vllm=True, vllm_importance_sampling_mode=f"{unit}_{kind}")
         for unit in ("token", "sequence") for kind in ("truncate", "mask")
     ),
+    trl("grpo_loss", "mask token 3", on="beyond the bound", loss_type="dapo", use_vllm=True,
+        vllm_importance_sampling_mode="token_mask"),
     # advantages
     trl("grpo_advantages", "group scaled", EPS, scale_rewards="group"),
     trl("grpo_advantages", "batch scaled", EPS, scale_rewards="batch"),
@@ -63,7 +65,8 @@ ROWS: tuple[Row, ...] = (
     trl("dpo_loss", "dpo", loss_type=["sigmoid"]),
     trl("dpo_loss", "dpo", loss_type=["sigmoid"], label_smoothing=0.1),
     trl("dpo_loss", "dpo", loss_type=["sigmoid"], f_divergence_type="reverse_kl"),
-    trl("dpo_loss", "ipo", "log ratios are divided by the completion's length before the square", loss_type=["ipo"]),
+    trl("dpo_loss", "ipo", "log ratios are divided by the completion's length before the square", loss_type=["ipo"],
+        fails=("value", "gradient")),
     trl("dpo_loss", "ipo", on="half right", loss_type=["ipo"]),
     trl("dpo_loss", "sft", loss_type=["sft"]),
     trl("dpo_loss", "dpo + sft", loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.5]),
