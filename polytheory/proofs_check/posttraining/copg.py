@@ -62,11 +62,10 @@ def ascend(case: Case, slope: Any, step: float) -> Float[np.ndarray, " N"]:
 def bandit_ends_at_the_optimum(case: Case, room: Room) -> Margin:
     star = [0.7053845127, 0.2594964603, 0.0351190270]
     margins = []
-    for form in ("square", "objective"):
-        for weight in (case.weight, case.weight.T):
-            at = replace(case, weight=weight)
-            found = ascend(at, lambda x, form=form: x.pulled(room, beta=x.beta, form=form)[1], 2.0)
-            margins.append(Margin.equal(found, star, QUOTED))
+    for form, weight in (("square", case.weight), ("objective", case.weight.T)):
+        at = replace(case, weight=weight)
+        found = ascend(at, lambda x, form=form: x.pulled(room, beta=x.beta, form=form)[1], 3.0)
+        margins.append(Margin.equal(found, star, QUOTED))
     l_star, l_uniform = (-x.pulled(room, beta=0.5, form="objective")[0] for x in (case.optimum, case))
     return Margin.worst([*margins, Margin.equal([l_star, l_uniform], [0.5, 0.0], EXACT)])
 

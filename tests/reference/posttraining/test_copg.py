@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -137,7 +139,10 @@ def test_the_policy_that_samples_can_be_frozen_or_lag():
 
 def test_all_forms_make_the_same_run():
     ends = []
-    for settings in ({}, {"form": "objective"}, {"form": "detached"}, {"centre": True}, {"scale": "command_a"}):
+    variants: list[dict[str, Any]] = [
+        {}, {"form": "objective"}, {"form": "detached"}, {"centre": True}, {"scale": "command_a"}
+    ]  # fmt: skip
+    for settings in variants:
         size = 0.1 / (2 * 0.3) if "scale" in settings else 0.1
         learner = Copg(policy=START, beta=0.3, group_size=3, prompts=2, step_size=size, updates=2, **settings)
         ends.append(run(learner, Online(MODEL), steps=5, seed=2).state.theta)
