@@ -49,6 +49,7 @@ bench: $(BIN)/.installed
 	$(BIN)/python -m pip install --quiet $(CONSTRAINT) -e '.[bench]'
 	$(BIN)/python -m benchmarks.planning
 	$(BIN)/python -m benchmarks.policy_gradient
+	$(BIN)/python -m benchmarks.log_probs
 
 clean:
 	rm -rf $(VENV) .venv-trl .venv-verl reports runs .pytest_cache .ruff_cache .hypothesis
