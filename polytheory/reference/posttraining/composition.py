@@ -19,6 +19,7 @@ from polytheory.algorithm import Info
 from polytheory.errors import SettingError, UnknownNameError
 from polytheory.parts import Kind
 from polytheory.reference.posttraining.base import NORMALISATIONS, PARTS, Counts, weights
+from polytheory.reference.posttraining.updates import Sgd
 from polytheory.streams import row_ids
 
 Columns = dict[str, Any]
@@ -104,6 +105,7 @@ class Composition:
         updates: gradient steps on the same samples, >= 1.
         normalisation: how token losses are averaged, one of `base.NORMALISATIONS`.
         max_length: divisor of the normalisation "constant"; None takes the horizon.
+        update: where to sample, the direction and the step, see `updates`; None is plain gradient descent.
 
     Raises `SettingError`, `UnknownNameError` for values outside of these and `ColumnError` for a recipe in which a part
     reads what nobody wrote before.
@@ -117,6 +119,7 @@ class Composition:
     updates: int = 1
     normalisation: str = "seq_mean"
     max_length: int | None = None
+    update: Any = None
 
     requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE})
     name: ClassVar[str] = ""
@@ -133,6 +136,8 @@ class Composition:
         if self.normalisation not in NORMALISATIONS:
             raise UnknownNameError("normalisation", self.normalisation, NORMALISATIONS)
         PARTS.check_order([use.part for use in self.recipe()], self.GIVEN)
+        if self.update is not None:
+            self.update.check(self)
 
     def recipe(self) -> tuple[Use, ...]:
         """The parts in order."""
@@ -205,20 +210,20 @@ class Composition:
         return loss, self.policy.with_theta(theta).score_sum(columns["states"], columns["actions"], weights).sum(axis=0)
 
     def step(self, state: Any, access: Any) -> tuple[Any, Info]:
-        """Sample once, prepare, then ``updates`` gradient steps."""
+        """One step of the `update`: sample once, prepare, move."""
+        return (self.update or Sgd()).step(self, state, access)
+
+    def collect(self, state: Any, access: Any) -> tuple[Columns, Columns, dict[str, Any]]:
+        """Completions under ``theta_old`` as sampled, what the parts before the loss made of them, and their memory."""
         sampled = self.scored(self.sample(state, access), state)
-        columns, memory = self.prepare(sampled, state.memory)
-        theta, first = state.theta, (0.0, np.zeros_like(state.theta))
-        rows = len(columns["mask"])
-        for i in range(self.updates if rows else 0):  # without a row there is nothing to learn, but the clock advances
-            loss, gradient = self.gradient(columns, theta)
-            first = (loss, gradient) if i == 0 else first
-            theta = theta - self.step_size * gradient
-        info = {
-            "mean_return": float(sampled["score"][: self.prompts * self.group_size].mean()), "loss": first[0],
-            "gradient_norm": float(np.linalg.norm(first[1])), "rows": float(rows),
+        return (sampled, *self.prepare(sampled, state.memory))
+
+    def info(self, sampled: Columns, columns: Columns, loss: float, gradient: Float[np.ndarray, " d"]) -> dict[str, Any]:
+        """What every step logs."""
+        return {
+            "mean_return": float(sampled["score"][: self.prompts * self.group_size].mean()), "loss": loss,
+            "gradient_norm": float(np.linalg.norm(gradient)), "rows": float(len(columns["mask"])),
         }  # fmt: skip
-        return self.advanced(state, theta, memory), {**info, **self.report(columns, state.theta)}
 
     def report(self, columns: Columns, theta: Float[np.ndarray, " d"]) -> Info:
         """Further numbers of a step to log, from its prepared columns and the parameters before it."""

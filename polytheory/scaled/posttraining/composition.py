@@ -19,6 +19,7 @@ from polytheory.algorithm import Info
 from polytheory.errors import SettingError, UnknownNameError
 from polytheory.parts import Kind
 from polytheory.scaled.posttraining.base import NORMALISATIONS, PARTS, Counts, weights
+from polytheory.scaled.posttraining.updates import Sgd
 from polytheory.streams import row_ids
 
 Columns = dict[str, Any]
@@ -102,6 +103,7 @@ class Composition:
         updates: gradient steps on the same samples, >= 1.
         normalisation: how token losses are averaged, one of `base.NORMALISATIONS`.
         max_length: divisor of the normalisation "constant"; None takes the horizon.
+        update: where to sample, the direction and the step, see `updates`; None is plain gradient descent.
 
     Raises `SettingError`, `UnknownNameError` for values outside of these and `ColumnError` for a recipe in which a part
     reads what nobody wrote before.
@@ -115,6 +117,7 @@ class Composition:
     updates: int = 1
     normalisation: str = "seq_mean"
     max_length: int | None = None
+    update: Any = None
 
     requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE})
     name: ClassVar[str] = ""
@@ -131,6 +134,8 @@ class Composition:
         if self.normalisation not in NORMALISATIONS:
             raise UnknownNameError("normalisation", self.normalisation, NORMALISATIONS)
         PARTS.check_order([use.part for use in self.recipe()], self.GIVEN)
+        if self.update is not None:
+            self.update.check(self)
 
     def recipe(self) -> tuple[Use, ...]:
         """The parts in order."""
@@ -220,23 +225,26 @@ class Composition:
         return evaluate(now, self.recipe(), normalisation=self.normalisation, max_length=longest)
 
     def step(self, state: Any, access: Any) -> tuple[Any, Info]:
-        """Sample once, prepare, then ``updates`` gradient steps; reports [n] values."""
-        R = access.replicas
+        """One step of the `update`: sample once, prepare, move; reports [n] values."""
+        return (self.update or Sgd()).step(self, state, access)
+
+    def collect(self, state: Any, access: Any) -> tuple[Columns, list[Columns], list[dict[str, Any]]]:
+        """Completions under ``theta_old`` as sampled, and for each replica what the parts before the loss made of them, and
+        their memory."""
         sampled = self.scored(self.sample(state, access), state)
-        prepared = [self.prepare(own, state.memory[i]) for i, own in enumerate(split(sampled, R))]
-        replicas, memory = [columns for columns, _ in prepared], [own for _, own in prepared]
-        loss, first = self.gradient(replicas, state.theta)
-        theta = state.theta - self.step_size * first
-        for _ in range(self.updates - 1):
-            _, gradient = self.gradient(replicas, theta)
-            theta = theta - self.step_size * gradient
-        first_round = sampled["score"].view(R, -1)[:, : self.prompts * self.group_size]
-        info = {
+        prepared = [self.prepare(own, state.memory[i]) for i, own in enumerate(split(sampled, access.replicas))]
+        return sampled, [columns for columns, _ in prepared], [memory for _, memory in prepared]
+
+    def info(
+        self, sampled: Columns, replicas: Sequence[Columns], loss: Float[torch.Tensor, " R"], gradient: Any
+    ) -> dict[str, Any]:
+        """What every step logs, [n] each."""
+        first_round = sampled["score"].view(len(replicas), -1)[:, : self.prompts * self.group_size]
+        return {
             "mean_return": first_round.mean(1).numpy(force=True), "loss": loss.numpy(force=True),
-            "gradient_norm": torch.linalg.vector_norm(first, dim=1).numpy(force=True),
+            "gradient_norm": torch.linalg.vector_norm(gradient, dim=1).numpy(force=True),
             "rows": np.array([float(len(columns["mask"])) for columns in replicas]),
         }  # fmt: skip
-        return self.advanced(state, theta, memory), {**info, **self.report(replicas, state.theta)}
 
     def report(self, replicas: Sequence[Columns], theta: Float[torch.Tensor, "R d"]) -> Info:
         """Further numbers [n] of a step to log, from each replica's prepared columns and the parameters before it."""
