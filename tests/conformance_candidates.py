@@ -7,6 +7,7 @@ import torch
 from polytheory.conformance.contract import Batch, Candidate, Counts, Refused
 from polytheory.conformance.targets import LOSS, Target, target
 from polytheory.scaled.posttraining import base, composition
+from polytheory.scaled.posttraining import grpo as grpo_registers_its_parts  # noqa: F401
 
 
 def own(name: str, **settings) -> Candidate:
@@ -240,7 +241,10 @@ class Remembers:
         self.last = ""
 
     def __call__(self, batch):
-        again, self.last = str(batch.lists()) + str(batch.score.dtype) == self.last, str(batch.lists()) + str(batch.score.dtype)
+        again, self.last = (
+            str(batch.lists()) + str(batch.score.dtype) == self.last,
+            str(batch.lists()) + str(batch.score.dtype),
+        )
         return batch.score - (0.5 if again else 0.25)
 
 

@@ -84,8 +84,8 @@ def batches(
     return Batch(**own, max_length=t + spare, more={name: torch.from_numpy(x) for name, x in more.items()})
 
 
-def rows_of(batch: Batch, rows: Sequence[int]) -> Batch:
-    """Some rows, in the order given, cut to the longest of them; pairs are renamed, and dropped where a row is missing."""
+def rows_of(batch: Batch, rows: Any) -> Batch:
+    """Some rows, by index and in that order, cut to the longest; pairs are renamed, or dropped where a row is missing."""
     index = torch.as_tensor(rows, dtype=torch.int64)
     place = torch.full((len(batch.mask),), -1, dtype=torch.int64)
     place[index] = torch.arange(len(index))

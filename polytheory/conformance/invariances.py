@@ -106,7 +106,7 @@ def empty_rows(case: Case, batch: Batch, extra: Extra) -> Mismatch | None:
     gradient = {name: np.zeros_like(g) for name, g in got.gradient.items()}
     for name, g in want.gradient.items():
         gradient[name][full, : g.shape[1]] = share * g
-    return difference(got, Answer(share * want.value, gradient), scale, batch.mask)
+    return difference(got, Answer(np.asarray(share * want.value), gradient), scale, batch.mask)
 
 
 @check()

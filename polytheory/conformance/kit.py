@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -249,11 +248,15 @@ def _search(case: Case, check: Check, examples: int) -> tuple[Mismatch | None, A
             failures[:] = [(found, drawn)]
         return found is not None
 
-    nothing, sometimes = hypothesis.errors.NoSuchExample, hypothesis.errors.Flaky  # of the latter the last time counts
     for share, limits in SIZES:
         how = hypothesis.settings(max_examples=max(1, round(share * examples)), **_HOW)
-        with contextlib.suppress(nothing, sometimes):
+        try:
             hypothesis.find(_drawn(case, check, limits), fails, settings=how)
+        except hypothesis.errors.NoSuchExample:
+            continue
+        except hypothesis.errors.Flaky:  # it fails only sometimes: the last time counts
+            if not failures:
+                raise
         if failures or refusal:
             break
     mismatch, drawn = failures[0] if failures else (None, None)
