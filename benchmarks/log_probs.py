@@ -31,9 +31,9 @@ ROUTES = ("naive log_softmax", "gather - logsumexp", "chunked, 128 MiB", "chunke
 COLUMNS = ("route", "peak MiB", "naive / this", "CPU s", "this / naive", "goal")
 CASES = ((64, "float32"), (256, "float32"))
 NOTES = (
-    "What the chunked route keeps is the head's new gradient (37 MiB at hidden 64, 146 MiB at 256 in float32) and a chunk or",
-    "two of logits. It makes every logit twice, and computes each chunk's exponentials near the cache.",
-    "`gather - logsumexp` saves nothing: the logits are kept for both terms, and the backward pass makes a table for each.",
+    "What the chunked route holds is the head's new gradient (37 MiB at hidden 64, 146 MiB at 256 in float32) and a chunk or",
+    "two of logits; it makes every logit twice. `gather - logsumexp` needs more than the naive route, not less: the gradients",
+    "of its two terms are tables of their own. Other work shared the machine: peaks repeat to a few MiB, times do not.",
 )
 
 
