@@ -117,6 +117,16 @@ class Rollouts:
         return out
 
 
+def checked(columns: Mapping[str, Any], *, min_group: int = 1) -> dict[str, Any]:
+    """The columns of a step behind the border; those that `Rollouts` does not know pass as they are. Errors as there."""
+    known = ("actions", "mask", "score", "group")
+    frozen = {k: x for k, x in columns.items() if k.startswith("log_probs_") and k != "log_probs_sampler"}
+    rollouts = Rollouts(
+        *(columns[k] for k in known), log_probs_sampler=columns.get("log_probs_sampler"), columns=frozen
+    )  # fmt: skip
+    return {**columns, **rollouts.checked(min_group=min_group)}
+
+
 def _numpy(x: Any) -> np.ndarray:
     return x if isinstance(x, np.ndarray) else x.detach().cpu().numpy()
 

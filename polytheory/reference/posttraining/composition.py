@@ -13,13 +13,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from polytheory._typing import Float
+from polytheory._typing import Float, Int
 from polytheory.access import Grant, Key, Requests
 from polytheory.algorithm import Info
 from polytheory.errors import SettingError, UnknownNameError
 from polytheory.parts import Kind
 from polytheory.reference.posttraining.base import NORMALISATIONS, PARTS, Counts, weights
 from polytheory.reference.posttraining.updates import Sgd
+from polytheory.rollouts import checked
 from polytheory.streams import row_ids
 
 Columns = dict[str, Any]
@@ -167,12 +168,19 @@ class Composition:
         n = self.prompts * self.group_size
         rows = i * n + np.arange(n)
         key = Key(state.seed, f"{self.name}/completions", state.t)
-        requests = Requests(row_ids(state.replica, rows), access.spec.horizon)
-        traj = access.rollouts(self.policy.with_theta(state.theta_old), requests, key)
-        return {
+        ids = row_ids(state.replica, rows)
+        traj = access.rollouts(self.policy.with_theta(state.theta_old), Requests(ids, access.spec.horizon), key)
+        columns = {
             "states": traj.states, "actions": traj.actions, "mask": traj.mask, "score": traj.rewards.sum(axis=1),
             "group": rows // self.group_size, "log_probs_sampler": traj.log_probs_sampler,
         }  # fmt: skip
+        return self.annotated(columns, Key(state.seed, self.name, state.t), ids, rows)
+
+    def annotated(
+        self, columns: Columns, key: Key, row_id: Int[np.ndarray, " n"], place: Int[np.ndarray, " n"]
+    ) -> Columns:
+        """Further columns that are drawn with the completions; ``place`` counts the rows of the step."""
+        return columns
 
     def enough(self, columns: Columns) -> bool:
         """True when the completions so far will do (asked only where ``rounds`` > 1)."""
@@ -215,10 +223,12 @@ class Composition:
 
     def collect(self, state: Any, access: Any) -> tuple[Columns, Columns, dict[str, Any]]:
         """Completions under ``theta_old`` as sampled, what the parts before the loss made of them, and their memory."""
-        sampled = self.scored(self.sample(state, access), state)
+        sampled = checked(self.scored(self.sample(state, access), state))
         return (sampled, *self.prepare(sampled, state.memory))
 
-    def info(self, sampled: Columns, columns: Columns, loss: float, gradient: Float[np.ndarray, " d"]) -> dict[str, Any]:
+    def info(
+        self, sampled: Columns, columns: Columns, loss: float, gradient: Float[np.ndarray, " d"]
+    ) -> dict[str, Any]:
         """What every step logs."""
         return {
             "mean_return": float(sampled["score"][: self.prompts * self.group_size].mean()), "loss": loss,

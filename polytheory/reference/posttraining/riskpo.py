@@ -30,7 +30,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from polytheory._typing import Float
+from polytheory._typing import Float, Int
+from polytheory.access import Key
 from polytheory.errors import SettingError, UnknownNameError
 from polytheory.parts import Kind, Unit, need
 from polytheory.reference.posttraining.advantages import groups
@@ -53,7 +54,7 @@ from polytheory.reference.posttraining.risk import (
     weight,
 )
 from polytheory.reference.posttraining.softmax import TabularSoftmax as TabularSoftmax
-from polytheory.streams import row_ids, uniforms
+from polytheory.streams import uniforms
 
 Columns = dict[str, Any]
 QUANTILES = ("track", "batch", "mix")
@@ -262,11 +263,9 @@ class RiskPo(Composition):
             Use(self.surrogate, {"eps_low": self.eps_low, "eps_high": self.eps_high}),
         )
 
-    def sample_round(self, state: Any, access: Any, i: int) -> Columns:
-        """Completions with their ``bundle``, and the order ``shuffle`` in which a prompt's responses go to its samples."""
-        columns = super().sample_round(state, access, i)
-        rows = i * len(columns["group"]) + np.arange(len(columns["group"]))
-        order = rows.astype(float)
-        if self.shuffle:
-            order = uniforms(state.seed, f"{self.name}/shuffle", state.t, row_ids(state.replica, rows), 1)[:, 0]
-        return {**columns, "bundle": columns["group"] // self.bundle_size, "shuffle": order}
+    def annotated(
+        self, columns: Columns, key: Key, row_id: Int[np.ndarray, " n"], place: Int[np.ndarray, " n"]
+    ) -> Columns:
+        """``bundle``, and the order ``shuffle`` in which a prompt's responses go to its samples."""
+        shuffle = uniforms(key.seed, f"{key.purpose}/shuffle", key.step, row_id, 1)[:, 0] if self.shuffle else place
+        return {**columns, "bundle": columns["group"] // self.bundle_size, "shuffle": shuffle.astype(float)}

@@ -19,6 +19,7 @@ import torch
 from polytheory.access import Grant, Key, Requests
 from polytheory.algorithm import Info
 from polytheory.errors import DivergedError, SettingError
+from polytheory.rollouts import checked
 from polytheory.scaled.language import metrics
 from polytheory.scaled.language.optimiser import AdamW, Sgd
 from polytheory.scaled.language.policy import CausalPolicy
@@ -77,6 +78,14 @@ class Finetune:
             raise SettingError(
                 f"the method's policy is a {type(self.method.policy).__name__}; fine-tuning needs a CausalPolicy"
             )
+        if not self.method.samples_itself:
+            raise SettingError(f"{self.method.name} samples from other policies here; fine-tuning samples from its own")
+        if getattr(self.method, "refresh", 1) != 1:
+            raise SettingError(
+                f"refresh = {getattr(self.method, 'refresh', 1)}; fine-tuning samples from the newest weights"
+            )
+        if self.method.update is not None:
+            raise SettingError("update is for tabular compositions; fine-tuning takes its optimiser")
 
     def init(self, access: Any, seed: int, replica: int = 0) -> FinetuneState:
         """A copy of the policy's model, nothing sampled yet."""
@@ -94,7 +103,7 @@ class Finetune:
     def step(self, state: FinetuneState, access: Any) -> tuple[FinetuneState, Info]:
         """Sample once, prepare, update."""
         sampled, info = self.sample(state, access)
-        columns, memory = self.method.prepare(self.scored(sampled, state), state.memory)
+        columns, memory = self.method.prepare(checked(self.scored(sampled, state)), state.memory)
         state.t, state.memory = state.t + 1, memory
         info["rows"] = float(len(columns["mask"]))
         if len(columns["mask"]) and bool(columns["mask"].any()):
@@ -118,13 +127,14 @@ class Finetune:
         start = access.next_prompts(key, first, m).repeat(g)
         rows = i * m * g + np.arange(m * g)
         group = i * m + np.arange(m).repeat(g)
-        requests = Requests(row_ids(state.replica, rows), access.spec.horizon, start)
-        traj = access.rollouts(self.policy(state), requests, key)
-        return {
+        ids = row_ids(state.replica, rows)
+        traj = access.rollouts(self.policy(state), Requests(ids, access.spec.horizon, start), key)
+        columns = {
             **traj.columns, "actions": traj.actions, "mask": traj.mask, "score": traj.score,
             "group": torch.as_tensor(group, device=traj.mask.device), "log_probs_sampler": traj.log_probs_sampler,
             "finished": traj.finished,
         }  # fmt: skip
+        return self.method.annotated(columns, Key(state.seed, self.method.name, state.t), ids, rows)
 
     def scored(self, columns: Columns, state: FinetuneState) -> Columns:
         """``columns`` with the frozen log-probs that the recipe reads."""
@@ -172,14 +182,17 @@ class Finetune:
 
 
 def _chunks(columns: Columns, size: int) -> Iterator[Columns]:
-    """Consecutive rows, about ``size`` at a time, never splitting a group."""
-    group = columns["group"]
-    edges = (torch.nonzero(group[1:] != group[:-1])[:, 0] + 1).tolist()
+    """Consecutive rows, about ``size`` at a time, never splitting a group; pairs of rows go with their group."""
+    edges = [*(torch.nonzero(columns["group"].diff())[:, 0] + 1).tolist(), len(columns["group"])]
     start = 0
-    for stop in [*edges, len(group)]:
-        following = next((e for e in [*edges, len(group)] if e > stop), stop)
-        if following - start > size or stop == len(group):
-            yield {name: x[start:stop] for name, x in columns.items()}
+    for stop, following in zip(edges, [*edges[1:], edges[-1]], strict=True):
+        if following - start > size or stop == edges[-1]:
+            part = {name: x[start:stop] for name, x in columns.items() if name != "pairs"}
+            if "pairs" in columns:
+                pairs = columns["pairs"]
+                inside = ((pairs >= start) & (pairs < stop)).all(1)
+                part["pairs"] = pairs[inside] - start
+            yield part
             start = stop
 
 

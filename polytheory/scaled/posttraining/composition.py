@@ -18,6 +18,7 @@ from polytheory.access import Grant, Key, Requests
 from polytheory.algorithm import Info
 from polytheory.errors import SettingError, UnknownNameError
 from polytheory.parts import Kind
+from polytheory.rollouts import checked
 from polytheory.scaled.posttraining.base import NORMALISATIONS, PARTS, Counts, weights
 from polytheory.scaled.posttraining.updates import Sgd
 from polytheory.streams import row_ids
@@ -174,10 +175,22 @@ class Composition:
         ids = row_ids(state.replica.numpy(force=True).repeat(n), np.tile(rows, R))
         traj = access.rollouts(self.policy.with_theta(state.theta_old), Requests(ids, access.spec.horizon), key)
         group = torch.from_numpy(np.tile(rows // self.group_size, R)).to(traj.mask.device)
-        return {
+        columns = {
             "states": traj.states, "actions": traj.actions, "mask": traj.mask, "score": traj.rewards.sum(1),
             "group": group, "log_probs_sampler": traj.log_probs_sampler,
         }  # fmt: skip
+        return self.annotated(columns, Key(state.seed, self.name, state.t), ids, np.tile(rows, R))
+
+    @property
+    def samples_itself(self) -> bool:
+        """True where every completion comes from the policy in training, so that any sampler of it will do."""
+        return True
+
+    def annotated(
+        self, columns: Columns, key: Key, row_id: Int[np.ndarray, " n"], place: Int[np.ndarray, " n"]
+    ) -> Columns:
+        """Further columns that are drawn with the completions; ``place`` counts the rows of a replica's step."""
+        return columns
 
     def enough(self, columns: Columns) -> bool:
         """True when one replica's completions so far will do (asked only where ``rounds`` > 1)."""
@@ -231,7 +244,7 @@ class Composition:
     def collect(self, state: Any, access: Any) -> tuple[Columns, list[Columns], list[dict[str, Any]]]:
         """Completions under ``theta_old`` as sampled, and for each replica what the parts before the loss made of them, and
         their memory."""
-        sampled = self.scored(self.sample(state, access), state)
+        sampled = checked(self.scored(self.sample(state, access), state))
         prepared = [self.prepare(own, state.memory[i]) for i, own in enumerate(split(sampled, access.replicas))]
         return sampled, [columns for columns, _ in prepared], [memory for _, memory in prepared]
 

@@ -244,6 +244,11 @@ class Copg(Composition):
         loss = Use("copg", {**settings, "form": self.form}, weight=self.group_size / 2)
         return (*before, Use("all_pairs"), loss)
 
+    @property
+    def samples_itself(self) -> bool:
+        """True for "online"."""
+        return self.sampling == "online"
+
     def sources(self, t: int) -> Int[np.ndarray, " k"]:
         """Who samples each completion of a group in step t: -1 the policy, i >= 0 the i-th behaviour policy."""
         place = np.arange(self.group_size)

@@ -31,7 +31,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from polytheory._typing import Float
+from polytheory._typing import Float, Int
+from polytheory.access import Key
 from polytheory.errors import SettingError, UnknownNameError
 from polytheory.parts import Kind, Unit, need
 from polytheory.scaled.posttraining.advantages import group_index
@@ -54,7 +55,7 @@ from polytheory.scaled.posttraining.risk import (
     weight,
 )
 from polytheory.scaled.posttraining.softmax import TabularSoftmax as TabularSoftmax
-from polytheory.streams import row_ids, uniforms
+from polytheory.streams import uniforms
 
 Columns = dict[str, Any]
 QUANTILES = ("track", "batch", "mix")
@@ -259,13 +260,10 @@ class RiskPo(Composition):
             Use(self.surrogate, {"eps_low": self.eps_low, "eps_high": self.eps_high}),
         )
 
-    def sample_round(self, state: Any, access: Any, i: int) -> Columns:
-        """Completions with their ``bundle``, and the order ``shuffle`` in which a prompt's responses go to its samples."""
-        columns, R = super().sample_round(state, access, i), access.replicas
-        n, device = self.prompts * self.group_size, columns["group"].device
-        rows = np.tile(i * n + np.arange(n), R)
-        order = torch.from_numpy(rows).to(device).double()
-        if self.shuffle:
-            ids = torch.from_numpy(row_ids(state.replica.numpy(force=True).repeat(n), rows)).to(device)
-            order = uniforms(state.seed, f"{self.name}/shuffle", state.t, ids, 1)[:, 0]
+    def annotated(
+        self, columns: Columns, key: Key, row_id: Int[np.ndarray, " n"], place: Int[np.ndarray, " n"]
+    ) -> Columns:
+        """``bundle``, and the order ``shuffle`` in which a prompt's responses go to its samples."""
+        order = uniforms(key.seed, f"{key.purpose}/shuffle", key.step, row_id, 1)[:, 0] if self.shuffle else place
+        order = torch.as_tensor(order, dtype=torch.float64, device=columns["group"].device)
         return {**columns, "bundle": columns["group"] // self.bundle_size, "shuffle": order}
