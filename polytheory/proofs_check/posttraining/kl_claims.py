@@ -47,7 +47,7 @@ def _size(probe: Probe) -> float:
         Wrap("k2_for_k1", part="kl_k1", by=lambda f: lambda columns: f.__globals__["kl_k2"](columns)),
         Line("ratio_held_fixed", module="kl", room="scaled", old='return token_ratio(columns, "log_probs_old") * k3',
              new='return token_ratio(columns, "log_probs_old").detach() * k3'),
-        Line("gradient_of_k3_only", module="kl", room="reference", old="np.where(moves, k3(d, np.exp), 0.0) +", new="0.0 +"),
+        Line("gradient_of_k3_only", module="kl", room="reference", old="np.where(moves, k3(d, np.expm1), 0.0) +", new="0.0 +"),
     ],
 )  # fmt: skip
 def estimates_of_the_kl(probe: Probe, room: Room) -> Margin:

@@ -40,9 +40,9 @@ def k2(d: Any) -> Any:
     return d * d / 2
 
 
-def k3(d: Any, exp: Any) -> Any:
-    """``exp(-d) + d - 1``, never negative; operators only."""
-    return exp(-d) + d - 1
+def k3(d: Any, expm1: Any) -> Any:
+    """``exp(-d) - 1 + d``, never negative; operators only. ``expm1`` keeps the digits of a small d."""
+    return expm1(-d) + d
 
 
 @PARTS.part(
@@ -70,7 +70,7 @@ def kl_k2(columns: Columns) -> Terms:
 def kl_k3(columns: Columns) -> Terms:
     """k3 of every token: the right value, and the gradient of the *forward* KL(ref || pi) on policy."""
     d, inside = _gap(columns)
-    return Terms(k3(d, np.exp), lambda w: {"log_probs": np.where(inside, w * (1 - np.exp(-d)), 0.0)})
+    return Terms(k3(d, np.expm1), lambda w: {"log_probs": np.where(inside, w * (1 - np.exp(-d)), 0.0)})
 
 
 @PARTS.part(
@@ -83,8 +83,8 @@ def kl_rho_k3(columns: Columns) -> Terms:
     The gradient is ``rho (k3 + 1 - exp(-d)) = rho d``.
     """
     (d, inside), (ratio, moves) = _gap(columns), token_ratio(columns, "log_probs_old")
-    slope = np.where(moves, k3(d, np.exp), 0.0) + np.where(inside, 1 - np.exp(-d), 0.0)
-    return Terms(ratio * k3(d, np.exp), lambda w: {"log_probs": w * ratio * slope})
+    slope = np.where(moves, k3(d, np.expm1), 0.0) + np.where(inside, 1 - np.exp(-d), 0.0)
+    return Terms(ratio * k3(d, np.expm1), lambda w: {"log_probs": w * ratio * slope})
 
 
 @PARTS.part(

@@ -53,7 +53,8 @@ def masked_is(columns: Columns, *, cap: float = 2.0, floor: float = 0.0, unit: s
 def mismatch(columns: Columns, unit: str) -> Float[torch.Tensor, "..."]:
     """``exp(log old - log sampler)`` of tokens [n, t] (1 where masked) or sequences [n]; exponents clamped to [-20, 20]."""
     mask, old, sampler = need(columns, "mask", "log_probs_old", "log_probs_sampler")
-    gap = (over_tokens(old, mask) - over_tokens(sampler, mask)).detach()
+    dtype = torch.promote_types(torch.promote_types(old.dtype, sampler.dtype), torch.float32)
+    gap = (over_tokens(old.to(dtype), mask) - over_tokens(sampler.to(dtype), mask)).detach()
     gap = gap.sum(1) if unit == "sequence" else gap
     return gap.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
 

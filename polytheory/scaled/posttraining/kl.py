@@ -41,9 +41,9 @@ def k2(d: Any) -> Any:
     return d * d / 2
 
 
-def k3(d: Any, exp: Any) -> Any:
-    """``exp(-d) + d - 1``, never negative; operators only."""
-    return exp(-d) + d - 1
+def k3(d: Any, expm1: Any) -> Any:
+    """``exp(-d) - 1 + d``, never negative; operators only. ``expm1`` keeps the digits of a small d."""
+    return expm1(-d) + d
 
 
 @PARTS.part(
@@ -68,7 +68,7 @@ def kl_k2(columns: Columns) -> Float[torch.Tensor, "n t"]:
 )  # fmt: skip
 def kl_k3(columns: Columns) -> Float[torch.Tensor, "n t"]:
     """k3 of every token: the right value, and the gradient of the *forward* KL(ref || pi) on policy."""
-    return k3(_gap(columns), torch.exp)
+    return k3(_gap(columns), torch.expm1)
 
 
 @PARTS.part(
@@ -77,7 +77,7 @@ def kl_k3(columns: Columns) -> Float[torch.Tensor, "n t"]:
 )  # fmt: skip
 def kl_rho_k3(columns: Columns) -> Float[torch.Tensor, "n t"]:
     """k3 times the differentiable ratio to the old policy: right value and right gradient, also off policy."""
-    return token_ratio(columns, "log_probs_old") * k3(_gap(columns), torch.exp)
+    return token_ratio(columns, "log_probs_old") * k3(_gap(columns), torch.expm1)
 
 
 @PARTS.part(

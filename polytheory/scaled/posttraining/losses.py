@@ -64,7 +64,8 @@ def gspo(columns: Columns, *, eps_low: float = 3e-4, eps_high: float = 4e-4) -> 
     """
     check_clip(eps_low, eps_high, None)
     (mask,) = need(columns, "mask")
-    gap = token_log_ratio(columns, "log_probs_old").sum(1) / sequence_lengths(mask).to(columns["log_probs"].dtype)
+    gap = token_log_ratio(columns, "log_probs_old").sum(1)
+    gap = gap / sequence_lengths(mask).to(gap.dtype)
     ratio = bounded_exp(gap)
     return -clipped_surrogate(ratio, sequence_signal(columns), eps_low, eps_high, torch.clamp, torch.minimum)
 
@@ -109,9 +110,11 @@ def over_tokens(x: Float[torch.Tensor, "..."], mask: Bool[torch.Tensor, "n t"]) 
 
 
 def token_log_ratio(columns: Columns, to: str) -> Float[torch.Tensor, "n t"]:
-    """Current log-probs less those of the column ``to``; 0 where masked."""
+    """Current log-probs less those of the column ``to``, in float32 at least; 0 where masked."""
     mask, now, other = need(columns, "mask", "log_probs", to)
-    return over_tokens(now, mask) - over_tokens(other.detach().to(now.dtype), mask)
+    # a ratio near 1 and a sum over tokens need more digits than bfloat16 has
+    dtype = torch.promote_types(torch.promote_types(now.dtype, other.dtype), torch.float32)
+    return over_tokens(now.to(dtype), mask) - over_tokens(other.detach().to(dtype), mask)
 
 
 def token_ratio(columns: Columns, to: str) -> Float[torch.Tensor, "n t"]:

@@ -30,8 +30,8 @@ def overlong_shaping(columns: Columns, *, max_length: int, buffer: int) -> Colum
     if not 0 < buffer <= max_length:
         raise SettingError(f"max_length = {max_length}, buffer = {buffer}; need 0 < buffer <= max_length")
     mask, score = need(columns, "mask", "score")
-    over = (mask.sum(1).to(score.dtype) - (max_length - buffer)) / buffer
-    return {**columns, "score": score - over.clamp(0.0, 1.0)}
+    over = (mask.sum(1).double() - (max_length - buffer)) / buffer
+    return {**columns, "score": score - over.clamp(0.0, 1.0).to(score.dtype)}
 
 
 @PARTS.part(Kind.FILTER, reads=("score", "group"), unit=Unit.GROUP, source="yu2025, eq. 11 (dynamic sampling)")

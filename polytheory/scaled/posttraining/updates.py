@@ -32,7 +32,9 @@ Vectors = Float[torch.Tensor, "R d"]
 Columns = dict[str, Any]
 
 
-@PARTS.part(Kind.UPDATE, reads=("log_probs",), now=("log_probs",), unit=Unit.GROUP, source="gradient descent", name="sgd")
+@PARTS.part(
+    Kind.UPDATE, reads=("log_probs",), now=("log_probs",), unit=Unit.GROUP, source="gradient descent", name="sgd"
+)
 @dataclass(frozen=True)
 class Sgd:
     """``updates`` steps of size ``step_size``, both of the composition, on completions of its behaviour policy."""

@@ -22,6 +22,8 @@ from posttraining_batches import (
 )
 
 from polytheory.reference.posttraining.base import NORMALISATIONS
+from polytheory.scaled.posttraining.base import PARTS
+from polytheory.scaled.posttraining.pairs import pair_margin
 
 ROOMS = ("reference", "scaled")
 # their gradients are by definition not those of their values: a weight or a bound is held fixed
@@ -180,14 +182,14 @@ def rounding_bound(exact: dict[str, torch.Tensor], terms: torch.Tensor, u: float
 def test_terms_in_lower_precision(name, dtype, columns):
     part, exact = REGISTRIES["scaled"][name], tensors(columns)
     terms, low = part(exact), part(tensors(columns, dtype))
-    assert low.dtype == dtype
+    assert low.dtype in (dtype, torch.float32)  # ratios are formed in float32
     assert float((low.double() - terms).abs().max()) <= rounding_bound(exact, terms, torch.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_bound_of_float32_refuses_bfloat16(name):
     part, missed = REGISTRIES["scaled"][name], []
-    for seed in range(5):
+    for seed in range(40):
         columns = batch(seed, 2)
         exact = tensors(columns)
         error = (part(tensors(columns, torch.bfloat16)).double() - part(exact)).abs().max()
@@ -200,3 +202,28 @@ def test_both_rooms_register_the_same_parts():
         {n: (p.kind, p.reads, p.writes, p.now, p.unit) for n in r.names() for p in [r[n]]} for r in REGISTRIES.values()
     ]
     assert declared[0] == declared[1]
+
+
+def test_k3_keeps_the_digits_of_a_small_difference():
+    d = torch.linspace(-2e-4, 2e-4, 101, dtype=torch.float64)
+    ref = torch.full((101, 1), -1.0)
+    columns = {
+        "mask": torch.ones(101, 1, dtype=torch.bool), "log_probs": (ref + d[:, None]).float(), "log_probs_ref": ref.float()
+    }  # fmt: skip
+    gap = columns["log_probs"].double() - columns["log_probs_ref"].double()
+    found = PARTS["kl_k3"](columns).double()
+    assert (found >= 0).all()
+    # d^2 / 2 to third order; expm1(-d) is as large as d and rounded to 6e-8 of it (exp(-d) - 1 would be rounded to 6e-8)
+    torch.testing.assert_close(found, gap**2 / 2 - gap**3 / 6, rtol=0, atol=2 * 6e-8 * 2e-4)
+
+
+def test_long_sums_of_bfloat16_log_ratios_keep_their_digits():
+    n, t = 4, 2000
+    old = torch.full((n, t), -1.0, dtype=torch.bfloat16)
+    now = old + torch.tensor([0.0078125], dtype=torch.bfloat16)  # one step of bfloat16 at 1
+    columns = {
+        "mask": torch.ones(n, t, dtype=torch.bool), "log_probs": now, "log_probs_ref": old, "pairs": torch.tensor([[0, 1]])
+    }  # fmt: skip
+    columns["log_probs"][1] = -1.0
+    # a sum of 2000 equal steps in bfloat16 would stop at 256 of them
+    assert float(pair_margin(columns)[0]) == pytest.approx(2000 * 0.0078125, rel=1e-6)
