@@ -19,25 +19,35 @@ from polytheory.scaled.language.optimiser import AdamW, Sgd
 from polytheory.scaled.language.policy import CausalPolicy
 from polytheory.scaled.language.sft import Sft
 from polytheory.scaled.language.tiny import character_tokenizer, tiny_model
+from polytheory.scaled.posttraining.copg import Copg
 from polytheory.scaled.posttraining.grpo import Grpo
+from polytheory.scaled.posttraining.nft import Nft
+from polytheory.scaled.posttraining.riskpo import RiskPo
 from polytheory.scaled.posttraining.softmax import TabularSoftmax
 
-SETTINGS = [
-    {"prompts": 2, "beta": 0.1},
-    {"prompts": 2, "updates": 3, "eps_low": 0.05, "eps_high": 0.05, "normalisation": "token_mean"},
-    {"surrogate": "gspo", "updates": 2, "beta": 0.0},
-    {"advantage": "rloo", "surrogate": "reinforce", "normalisation": "seq_sum", "beta": 0.0},
-    {"dynamic": True, "rounds": 3, "group_size": 4, "normalisation": "constant"},
-]
+CASES = {
+    "grpo": (Grpo, {"prompts": 2, "beta": 0.1}),
+    "token mean": (
+        Grpo,
+        {"prompts": 2, "updates": 3, "eps_low": 0.05, "eps_high": 0.05, "normalisation": "token_mean"},
+    ),
+    "gspo": (Grpo, {"surrogate": "gspo", "updates": 2, "beta": 0.0}),
+    "rloo": (Grpo, {"advantage": "rloo", "surrogate": "reinforce", "normalisation": "seq_sum", "beta": 0.0}),
+    "dynamic": (Grpo, {"dynamic": True, "rounds": 3, "group_size": 4, "normalisation": "constant"}),
+    "nft": (Nft, {"group_size": 8, "updates": 2}),
+    "riskpo": (RiskPo, {"prompts": 4, "group_size": 4, "bundle_size": 2}),
+    "copg": (Copg, {"prompts": 2, "group_size": 3, "beta": 0.3}),
+}
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
-def test_a_table_learns_as_the_tabular_composition_does(settings):
+@pytest.mark.parametrize("case", CASES)
+def test_a_table_learns_as_the_tabular_composition_does(case):
     """Two routes to the same steps: autograd through a module against the composition that is in lock-step with NumPy."""
     model, lm = make("token-mdp"), TabularLM()
-    tabular = Grpo(policy=TabularSoftmax.zeros(model.S, model.A), step_size=1.0, **settings)
+    cls, settings = CASES[case]
+    tabular = cls(policy=TabularSoftmax.zeros(model.S, model.A), step_size=1.0, **settings)
     end = run(tabular, Online(model).replicate(1), steps=6, seed=4)
-    deep = Finetune(Grpo(policy=CausalPolicy(TableModel(lm), lm.eos), **settings), Sgd(1.0))
+    deep = Finetune(cls(policy=CausalPolicy(TableModel(lm), lm.eos), **settings), Sgd(1.0))
     got = run(deep, TokenWorld(lm), steps=6, seed=4)
     expected = end.state.theta[0].view(model.S, model.A)
     moved = float((expected - expected.mean(1, keepdim=True)).abs().max())
@@ -127,6 +137,10 @@ def test_bad_input_is_one_line(words):
         Prompts(rows, tokenizer, access.rewards, max_length=3, max_prompt_length=2)
     with pytest.raises(SettingError, match="CausalPolicy"):
         Finetune(Grpo(policy=TabularSoftmax.zeros(2, 2)))
+    with pytest.raises(SettingError, match="copg samples from other policies"):
+        Finetune(Copg(policy=policy, sampling="mixed"))
+    with pytest.raises(SettingError, match="refresh = 2"):
+        Finetune(Nft(policy=policy, refresh=2))
     with pytest.raises(SettingError, match="mini_batches"):
         Finetune(grpo(policy), mini_batches=0)
 
