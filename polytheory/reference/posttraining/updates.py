@@ -34,7 +34,9 @@ from polytheory.streams import row_ids, subseed, uniforms
 Vector = Float[np.ndarray, " d"]
 
 
-@PARTS.part(Kind.UPDATE, reads=("log_probs",), now=("log_probs",), unit=Unit.GROUP, source="gradient descent", name="sgd")
+@PARTS.part(
+    Kind.UPDATE, reads=("log_probs",), now=("log_probs",), unit=Unit.GROUP, source="gradient descent", name="sgd"
+)
 @dataclass(frozen=True)
 class Sgd:
     """``updates`` steps of size ``step_size``, both of the composition, on completions of its behaviour policy."""
