@@ -139,7 +139,7 @@ def _loss_gradient(probe: Probe, logits: np.ndarray, rows: tuple[int, ...]) -> n
     """``-(1/G) sum_i (R_i - mean of the others) grad log pi(y_i)`` from whole-sequence scores."""
     scores, R = probe.lm.scores(logits), probe.reward[list(rows)]
     a = [r - np.delete(R, i).mean() for i, r in enumerate(R)]
-    return -sum(x * scores[y] for x, y in zip(a, rows, strict=True)) / len(rows)
+    return -np.sum([x * scores[y] for x, y in zip(a, rows, strict=True)], axis=0) / len(rows)
 
 
 def _loss_hessian(probe: Probe, logits: np.ndarray, rows: tuple[int, ...], u: np.ndarray) -> np.ndarray:
@@ -148,7 +148,7 @@ def _loss_hessian(probe: Probe, logits: np.ndarray, rows: tuple[int, ...], u: np
     bend = (probe.lm.scores(logits + STEP * u) - probe.lm.scores(logits - STEP * u)) / (2 * STEP)
     a = [r - np.delete(R, i).mean() for i, r in enumerate(R)]
     terms = [x * (bend[y] + scores[y] * (scores[y] * u).sum()) for x, y in zip(a, rows, strict=True)]
-    return -sum(terms) / len(rows)
+    return -np.sum(terms, axis=0) / len(rows)
 
 
 def _scripts() -> Any:
