@@ -34,6 +34,7 @@ def scaled(found: Target, batch: Batch, counts: Counts, settings: dict) -> torch
         return columns[found.column]
     whole = base.Counts(counts.tokens, counts.sequences, counts.pairs)
     average = {"normalisation": settings.get("normalisation", "token_sum"), "max_length": batch.max_length}
+    uses = [composition.Use(use.part, use.settings, use.weight) for use in uses]
     return composition.evaluate(columns, uses, counts=whole, **average)
 
 
@@ -235,16 +236,14 @@ def in_place(batch):
 
 
 class Remembers:
-    """Answers something else when the same batch comes again at once."""
+    """Answers something else when the same batch, of two rows or more, comes again at once."""
 
     def __init__(self):
         self.last = ""
 
     def __call__(self, batch):
-        again, self.last = (
-            str(batch.lists()) + str(batch.score.dtype) == self.last,
-            str(batch.lists()) + str(batch.score.dtype),
-        )
+        text = f"{batch.lists()} {batch.score.dtype}"
+        again, self.last = text == self.last and len(batch.score) > 1, text
         return batch.score - (0.5 if again else 0.25)
 
 

@@ -40,6 +40,10 @@ class Broken(Exception):
     """A candidate raised, or answered something that is no answer; the text says what."""
 
 
+class NothingToCompare(Exception):
+    """A batch on which a check has nothing to say, such as one row for the order of rows."""
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """A candidate held against a target under full settings."""

@@ -24,7 +24,7 @@ st: Any = require("hypothesis.strategies", "conform")
 
 UGLY = (
     "on_policy", "overflow", "holes", "empty_rows", "unequal_groups", "equal_scores", "large_scores", "token_advantages",
-    "spare_length", "full_rows",
+    "spare_length", "full_rows", "short_row",
 )  # fmt: skip
 HUGE = 1000.0  # a log ratio whose exponential no float64 holds
 _LOG_PROBS = ("log_probs_old", "log_probs_ref", "log_probs_sampler")
@@ -36,6 +36,7 @@ def batches(
     *,
     reads: Sequence[str] | frozenset[str],
     ugly: Sequence[str] = (),
+    least_rows: int = 1,
     max_groups: int = 3,
     max_size: int = 3,
     max_length: int = 4,
@@ -52,13 +53,17 @@ def batches(
             ratios of 1000 and -1000 among the others. "holes": tokens of a tool within completions. "empty_rows": rows
             without a trained token. "unequal_groups". "equal_scores": at least one group whose scores are all the same.
             "large_scores": ordinary scores plus a million. "token_advantages": [n, t]. "spare_length": ``max_length`` exceeds t
-            by at least 2. "full_rows": all of one length.
+            by at least 2. "full_rows": all of one length. "short_row": one shorter than
+            another (of at least two).
+        least_rows: fewest rows, and pairs where these matter.
         max_groups, max_size, max_length: most groups, rows of one and tokens of a row, where what is wanted needs no more.
     """
     for name in ugly:
         if name not in UGLY:
             raise UnknownNameError("kind of batch", name, UGLY)
     sizes = _sizes(draw, reads, ugly, max_groups, max_size)
+    while sum(sizes) < least_rows:
+        sizes = [*sizes, sizes[0]]
     n = sum(sizes)
     mask = _mask(draw, n, max_length, ugly)
     t = mask.shape[1]
@@ -78,7 +83,7 @@ def batches(
         "score": score,
     }
     tensors["group"] = np.repeat(np.arange(len(sizes)), sizes)
-    tensors["pairs"] = _pairs(draw, n, "pairs" in reads)
+    tensors["pairs"] = _pairs(draw, n, least_rows if "pairs" in reads else 0)
     more = {name: _sixteenths(draw, n, 16) for name in sorted(reads) if name not in Batch.__dataclass_fields__}
     own = {name: torch.from_numpy(np.array(x)) for name, x in tensors.items()}
     return Batch(**own, max_length=t + spare, more={name: torch.from_numpy(x) for name, x in more.items()})
@@ -145,6 +150,8 @@ def _sizes(draw: Any, reads: Any, ugly: Sequence[str], most: int, largest: int) 
 def _mask(draw: Any, n: int, longest: int, ugly: Sequence[str]) -> np.ndarray:
     empty, holes = "empty_rows" in ugly, "holes" in ugly
     lengths = draw(st.lists(st.integers(0 if empty else 1, longest), min_size=n, max_size=n))
+    if "short_row" in ugly:
+        lengths = [max(2, lengths[0]), *lengths[1:-1], 1]
     if "full_rows" in ugly:
         lengths = [lengths[0]] * n
     if empty:
@@ -203,11 +210,11 @@ def _scores(draw: Any, sizes: Sequence[int], ugly: Sequence[str]) -> np.ndarray:
     return score + 1e6 if "large_scores" in ugly else score
 
 
-def _pairs(draw: Any, n: int, wanted: bool) -> np.ndarray:
-    if not wanted:
+def _pairs(draw: Any, n: int, least: int) -> np.ndarray:
+    if not least:
         return np.zeros((0, 2), dtype=np.int64)
     pair = st.tuples(st.integers(0, n - 1), st.integers(1, n - 1)).map(lambda x: (x[0], (x[0] + x[1]) % n))
-    return np.array(draw(st.lists(pair, min_size=1, max_size=3)), dtype=np.int64)
+    return np.array(draw(st.lists(pair, min_size=least, max_size=3)), dtype=np.int64)
 
 
 def _sixteenths(draw: Any, size: int, most: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polytheory.conformance.answers import Answer, Case, Mismatch, difference
+from polytheory.conformance.answers import Answer, Case, Mismatch, NothingToCompare, difference
 from polytheory.conformance.contract import Batch
 from polytheory.conformance.targets import LOSS
 from polytheory.errors import UnknownNameError, require
@@ -36,6 +36,7 @@ class Check:
         name, about: what it is called, and one sentence on what holds when it passes.
         run: from a case, a batch and what was varied to the mismatch, or None.
         ugly: kinds of batches, see `batches.UGLY`.
+        rows: fewest rows (and pairs) of a batch that there is something to compare on.
         vary: from a batch to a strategy of what else varies, a dict of plain values.
         inapplicable: from a case to the reason why it cannot be asked, or "".
     """
@@ -44,6 +45,7 @@ class Check:
     about: str
     run: Callable[[Case, Batch, Extra], Mismatch | None]
     ugly: tuple[str, ...]
+    rows: int
     vary: Callable[[Batch], Any]
     inapplicable: Callable[[Case], str]
 
@@ -54,6 +56,7 @@ CHECKS: dict[str, Check] = {}
 def check(
     *,
     ugly: tuple[str, ...] = (),
+    rows: int = 1,
     vary: Callable[[Batch], Any] = lambda batch: st.just({}),
     unless: Callable[[Case], str] = lambda case: "",
 ) -> Callable[[Any], Any]:
@@ -61,7 +64,7 @@ def check(
 
     def register(function: Any) -> Any:
         about = " ".join((function.__doc__ or "").split())
-        CHECKS[function.__name__] = Check(function.__name__, about, function, ugly, vary, unless)
+        CHECKS[function.__name__] = Check(function.__name__, about, function, ugly, rows, vary, unless)
         return function
 
     return register
@@ -109,13 +112,15 @@ def value(case: Case, batch: Batch, extra: Extra) -> Mismatch | None:
 @check(unless=no_loss)
 def gradient(case: Case, batch: Batch, extra: Extra) -> Mismatch | None:
     """On ordinary batches the gradient in the current columns equals the formula's."""
-    return None if on_edge(case, batch, 1e-9) else formula(case, batch, ("gradient",))
+    off_edges(case, batch)
+    return formula(case, batch, ("gradient",))
 
 
 @check(ugly=("on_policy",), unless=lambda case: no_loss(case) or reads("log_probs", "log_probs_old")(case))
 def on_policy(case: Case, batch: Batch, extra: Extra) -> Mismatch | None:
     """Where the old policy equals the current one, loss and gradient equal the formula."""
-    return None if on_edge(case, batch, 1e-9) else formula(case, batch)
+    off_edges(case, batch)
+    return formula(case, batch)
 
 
 @check(ugly=("unequal_groups",), unless=reads("group"))
@@ -142,7 +147,8 @@ def large_scores(case: Case, batch: Batch, extra: Extra) -> Mismatch | None:
 )
 def token_advantages(case: Case, batch: Batch, extra: Extra) -> Mismatch | None:
     """Advantages of tokens [n, t] are taken as such."""
-    return None if on_edge(case, batch, 1e-9) else formula(case, batch)
+    off_edges(case, batch)
+    return formula(case, batch)
 
 
 @check(
@@ -159,6 +165,12 @@ def ratio_overflow(case: Case, batch: Batch, extra: Extra) -> Mismatch | None:
         if bad.size:
             return Mismatch(f"{what} is not finite", None, float(bad[0]))
     return None
+
+
+def off_edges(case: Case, batch: Batch) -> None:
+    """Raise `NothingToCompare` where rounding could carry a log-prob over an edge."""
+    if on_edge(case, batch, 1e-9):
+        raise NothingToCompare
 
 
 def on_edge(case: Case, batch: Batch, width: float) -> bool:

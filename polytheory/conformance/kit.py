@@ -9,7 +9,7 @@ from typing import Any
 
 from polytheory.conformance import invariances as invariances  # its checks register on import
 from polytheory.conformance import targets
-from polytheory.conformance.answers import Broken, Case, Mismatch
+from polytheory.conformance.answers import Broken, Case, Mismatch, NothingToCompare
 from polytheory.conformance.batches import batches
 from polytheory.conformance.checks import CHECKS, Check, named
 from polytheory.conformance.contract import Batch, Candidate, Refused
@@ -232,12 +232,17 @@ def _search(case: Case, check: Check, examples: int) -> tuple[Mismatch | None, A
     """The mismatch on the smallest failing batch, that batch with what was varied, and the reason of a refusal."""
     refusal: list[str] = []
     failures: list[tuple[Mismatch, Any]] = []
+    compared = False
 
     def fails(drawn: tuple[Batch, Mapping[str, Any]]) -> bool:
+        nonlocal compared
         if refusal:
             return False
         try:
             found = check.run(case, *drawn)
+            compared = True
+        except NothingToCompare:
+            return False
         except Broken as error:
             found = Mismatch(str(error))
         except Refused as error:
@@ -260,11 +265,13 @@ def _search(case: Case, check: Check, examples: int) -> tuple[Mismatch | None, A
         if failures or refusal:
             break
     mismatch, drawn = failures[0] if failures else (None, None)
+    if not (failures or refusal or compared):
+        refusal.append(f"none of {examples} batches was one to compare on; allow more examples")
     return mismatch, drawn, refusal[0] if refusal else None
 
 
 def _drawn(case: Case, check: Check, limits: Mapping[str, int]) -> Any:
     """A strategy of batches with what else varies."""
     st = hypothesis.strategies
-    ordinary = batches(reads=case.reads, ugly=check.ugly, **limits)
+    ordinary = batches(reads=case.reads, ugly=check.ugly, least_rows=check.rows, **limits)
     return ordinary.flatmap(lambda batch: st.tuples(st.just(batch), check.vary(batch)))
