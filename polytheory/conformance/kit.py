@@ -30,7 +30,6 @@ _HOW: dict[str, Any] = {
     "database": None,
     "derandomize": True,
     "deadline": None,
-    "phases": (hypothesis.Phase.generate, hypothesis.Phase.shrink),
 }
 
 
@@ -101,11 +100,15 @@ class Report:
 
 @dataclass(frozen=True, eq=False)
 class BoundCheck:
-    """A check bound to a candidate: `run` returns the finding, calling it raises `AssertionError` where that is not ok."""
+    """A check bound to a candidate: `run` returns the finding, calling it raises `AssertionError` where that is not ok.
+
+    Without ``shrink`` the first failing batch will do.
+    """
 
     case: Case
     check: Check
     examples: int = EXAMPLES
+    shrink: bool = True
 
     @property
     def name(self) -> str:
@@ -118,7 +121,7 @@ class BoundCheck:
     def run(self) -> Finding:
         """Try the candidate on up to ``examples`` batches, and shrink the first that fails."""
         start = time.perf_counter()
-        mismatch, drawn, refusal = _search(self.case, self.check, self.examples)
+        mismatch, drawn, refusal = _search(self.case, self.check, self.examples, self.shrink)
         declared = self.case.candidate.deviations.get(self.name)
         seconds = time.perf_counter() - start
         if refusal is not None:
@@ -228,7 +231,7 @@ def _inapplicable(name: str, reason: str) -> Finding:
     return Finding(name, named(name).about, STALE, f"declared to deviate, but cannot be asked: {reason}")
 
 
-def _search(case: Case, check: Check, examples: int) -> tuple[Mismatch | None, Any, str | None]:
+def _search(case: Case, check: Check, examples: int, shrink: bool) -> tuple[Mismatch | None, Any, str | None]:
     """The mismatch on the smallest failing batch, that batch with what was varied, and the reason of a refusal."""
     refusal: list[str] = []
     failures: list[tuple[Mismatch, Any]] = []
@@ -253,8 +256,9 @@ def _search(case: Case, check: Check, examples: int) -> tuple[Mismatch | None, A
             failures[:] = [(found, drawn)]
         return found is not None
 
+    phases = (hypothesis.Phase.generate, hypothesis.Phase.shrink)[: 1 + shrink]
     for share, limits in SIZES:
-        how = hypothesis.settings(max_examples=max(1, round(share * examples)), **_HOW)
+        how = hypothesis.settings(max_examples=max(1, round(share * examples)), phases=phases, **_HOW)
         try:
             hypothesis.find(_drawn(case, check, limits), fails, settings=how)
         except hypothesis.errors.NoSuchExample:

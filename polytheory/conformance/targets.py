@@ -215,7 +215,8 @@ def column(
 def surrogate(name: str, source: str, **changed: Any) -> Target:
     """The clipped surrogate with given advantages, a KL loss and a correction of the sampler's mismatch."""
     _, clip = _part("ppo_clip", "losses")
-    import_module(_HOME + "kl"), import_module(_HOME + "corrections")
+    for module in ("kl", "corrections"):
+        import_module(_HOME + module)
     own = {
         **clip, "beta": 0.04, "kl": "k3", "normalisation": "seq_mean", "correction": "none", "correction_unit": "token",
         "cap": 2.0, **changed,
