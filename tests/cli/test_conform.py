@@ -8,7 +8,7 @@ import pytest
 
 from polytheory.cli.main import call
 
-RIGHT, WRONG, REFUSES = (f"conformance_candidates:{name}" for name in ("grpo", "k3_sign", "refuses_kl"))
+RIGHT, WRONG, REFUSES = (f"conformance_candidates:{name}" for name in ("grpo", "k3_without_one", "refuses_kl"))
 
 
 def conform(capsys, *words: str) -> tuple[int, str, str]:
@@ -25,15 +25,15 @@ def test_a_right_loss(capsys):
 
 
 def test_a_wrong_loss(capsys):
-    code, out, err = conform(capsys, WRONG, "--against", "grpo")
+    code, out, err = conform(capsys, WRONG, "--against", "kl_k3")
     assert code == 1
     assert "FAIL" in out
-    assert "polytheory: failed: conformance_candidates:k3_sign against grpo: value: loss is" in err
+    assert "polytheory: failed: conformance_candidates:k3_without_one against kl_k3: value: loss is" in err
     assert "  log_probs_ref = [[" in err
 
 
 def test_json(capsys):
-    code, out, _ = conform(capsys, WRONG, "--against", "grpo", "--json")
+    code, out, _ = conform(capsys, WRONG, "--against", "kl_k3", "--json")
     (report,) = json.loads(out, parse_constant=pytest.fail)
     assert code == 1
     assert not report["passed"]
