@@ -211,15 +211,19 @@ def _likelihood_slopes(r: Vector, wins: Float[np.ndarray, "A A"]) -> tuple[Vecto
 def _newton(oracle: Oracle, x: np.ndarray, low: float, high: float) -> np.ndarray:
     """Minimise a smooth convex function on a box by projected Newton steps with backtracking [bertsekas1982].
 
-    Ends where the projected gradient is at rounding, or where the value has no digits left and the gradient is below 1e-9.
+    Ends where the projected gradient is at rounding: below 1e-15, or below 1e-9 and falling no more.
     Raises `NotSolvedError` after 500 steps or beyond |x| = 1e6.
     """
+    last = (np.inf, x)
     for _ in range(500):
         value, slope, curve = oracle(x)
         free = ~(((x <= low) & (slope > 0)) | ((x >= high) & (slope < 0)))
         rest = np.abs(slope[free]).max(initial=0.0)
         if rest < 1e-15:
             return x
+        if last[0] <= min(rest, 1e-9):  # rounding is all that is left
+            return last[1]
+        last = (rest, x)
         step = np.zeros_like(x)
         # constants are a flat direction of the likelihood: a ridge that goes with the gradient bends the step and no more
         ridge = max(1e-12, 1e-3 * rest) * np.eye(free.sum())
@@ -227,7 +231,11 @@ def _newton(oracle: Oracle, x: np.ndarray, low: float, high: float) -> np.ndarra
         size = 1.0
         while size > 1e-10:
             ahead = np.clip(x + size * step, low, high)
-            if oracle(ahead)[0] <= value + 1e-4 * (slope @ (ahead - x)) - 1e-17:
+            there, slope_there, _ = oracle(ahead)
+            if there <= value + 1e-4 * (slope @ (ahead - x)) - 1e-17:
+                break
+            # close to the minimum values have no digits left, slopes still do
+            if there <= value + 1e-13 * (1 + abs(value)) and np.abs(slope_there[free]).max(initial=0.0) < rest / 2:
                 break
             size /= 2
         else:
@@ -242,4 +250,6 @@ def _newton(oracle: Oracle, x: np.ndarray, low: float, high: float) -> np.ndarra
         x = ahead
         if np.abs(x).max() > 1e6:
             break
+    if last[0] < 1e-9:
+        return last[1]
     raise NotSolvedError("the minimum is at infinity; every compared response needs wins and losses, or eta > 0")

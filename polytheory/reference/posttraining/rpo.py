@@ -32,6 +32,7 @@ from polytheory.errors import ColumnError, SettingError, UnknownNameError
 from polytheory.parts import Kind, Unit, need
 from polytheory.reference.posttraining.base import PARTS, Terms
 from polytheory.reference.posttraining.composition import Composition, Use
+from polytheory.reference.posttraining.maximin import minimise_rpo as minimise_rpo
 from polytheory.reference.posttraining.pairs import check_positive
 from polytheory.reference.posttraining.pairs import dpo as dpo
 from polytheory.reference.posttraining.softmax import TabularSoftmax as TabularSoftmax
