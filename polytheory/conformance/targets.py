@@ -260,6 +260,8 @@ TARGETS: dict[str, Target] = {
         loss("kl_rho_k3", "kl"),
         loss("dpo", "pairs", stiffness=lambda columns, settings: 1 + settings["beta"]),
         loss("ipo", "pairs", stiffness=lambda columns, settings: (1 + 1 / settings["tau"]) ** 2),
+        loss("rpo", "rpo", stiffness=lambda columns, settings: 1 + settings["beta"] + settings["eta"]),
+        loss("copg", "copg", stiffness=lambda columns, settings: (1 + settings["beta"] + 1 / settings["beta"]) ** 2),
         column("group_advantages", "advantages", stiffness=_spread),
         column("rloo", "advantages", part="rloo_advantages"),
         column("reinforce_advantages", "advantages"),
