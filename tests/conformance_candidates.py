@@ -7,7 +7,9 @@ import torch
 from polytheory.conformance.contract import Batch, Candidate, Counts, Refused
 from polytheory.conformance.targets import LOSS, Target, target
 from polytheory.scaled.posttraining import base, composition
-from polytheory.scaled.posttraining import copg, grpo, rpo  # noqa: F401  they register their parts
+from polytheory.scaled.posttraining import copg as copg_registers_its_parts  # noqa: F401
+from polytheory.scaled.posttraining import grpo as grpo_registers_its_parts  # noqa: F401
+from polytheory.scaled.posttraining import rpo as rpo_registers_its_parts  # noqa: F401
 
 
 def own(name: str, **settings) -> Candidate:
