@@ -17,8 +17,9 @@ from typing import Any
 from polytheory.catalog import find
 from polytheory.errors import SettingError, UnknownNameError
 from polytheory.scaled.language.finetune import Finetune
-from polytheory.scaled.language.optimiser import AdamW
+from polytheory.scaled.language.optimiser import AdamW, NPgIgt, Sgd
 
+OPTIMISERS: dict[str, Any] = {"adamw": AdamW, "sgd": Sgd, "n-pg-igt": NPgIgt}
 SHIPPED = files("polytheory") / "recipes"
 
 
@@ -81,7 +82,8 @@ class Output:
         output: folder of checkpoints, history and the trained model; the same command goes on from there.
         every: how often to save. evaluate_every: steps between evaluations, 0 for start and end only.
         report_to: any of "tensorboard", "wandb", "trackio".
-        schedule: "cosine" (to ``floor`` at the last step) or "constant".
+        decay: "cosine" (the rate falls to ``floor`` at the last step) or "constant"; for AdamW.
+        follow: how the gradient is followed, "adamw", "sgd" or "n-pg-igt"; its fields are keys of the recipe.
     """
 
     steps: int = 60
@@ -90,7 +92,8 @@ class Output:
     every: str = "60s"
     evaluate_every: int = 0
     report_to: tuple[str, ...] = ()
-    schedule: str = "cosine"
+    decay: str = "cosine"
+    follow: str = "adamw"
 
 
 @dataclass(frozen=True)
@@ -151,9 +154,13 @@ def resolve(name: str, given: Mapping[str, Any]) -> Recipe:
     given = dict(given)
     method = given.pop("method", "grpo")
     settings = {f.name: f for f in fields(method_class(method)) if f.name not in ("policy", "step_size")}
+    follow = given.get("follow", "adamw")
+    if follow not in OPTIMISERS:
+        raise UnknownNameError("follow", follow, OPTIMISERS)
+    follows = OPTIMISERS[follow]
     homes: dict[str, tuple[str, Any]] = {
         **{f.name: ("settings", f) for f in settings.values()},
-        **{f.name: ("optimiser", f) for f in fields(AdamW) if f.name != "total"},
+        **{f.name: ("optimiser", f) for f in fields(follows) if f.name != "total"},
         **{f.name: ("driver", f) for f in fields(Finetune) if f.name not in ("method", "optimiser")},
         **{f.name: (where, f) for where, cls in _SECTIONS.items() for f in fields(cls)},
     }
@@ -165,7 +172,7 @@ def resolve(name: str, given: Mapping[str, Any]) -> Recipe:
         parts[where][key] = _of_kind(key, value, f)
     made = {where: cls(**parts[where]) for where, cls in _SECTIONS.items()}
     recipe = Recipe(name, method, parts["settings"], optimiser=parts["optimiser"], driver=parts["driver"], **made)
-    AdamW(**recipe.optimiser)  # its own checks
+    follows(**recipe.optimiser)  # its own checks
     return recipe
 
 

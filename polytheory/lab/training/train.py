@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from polytheory.access.language import Demonstrations, Prompts
 from polytheory.errors import PolytheoryError, SettingError, require
 from polytheory.history import History
 from polytheory.lab.training import data as datas
-from polytheory.lab.training.recipe import Recipe, Start
+from polytheory.lab.training.recipe import OPTIMISERS, Recipe, Start
 from polytheory.run import Run, run
 from polytheory.scaled.language.finetune import Finetune
 from polytheory.scaled.language.optimiser import AdamW
@@ -122,12 +122,12 @@ def make_algorithm(recipe: Recipe, policy: CausalPolicy) -> Finetune:
     """The recipe's method on a policy, with the schedule that its number of steps implies."""
     method = recipe.algorithm()(policy=policy, **recipe.settings)
     driver = dict(recipe.driver)
-    total = None
-    if recipe.output.schedule == "cosine":
-        total = recipe.output.steps * method.updates * driver.get("mini_batches", 1)
-    elif recipe.output.schedule != "constant":
-        raise SettingError(f"schedule = {recipe.output.schedule!r}; use 'cosine' or 'constant'")
-    return Finetune(method, AdamW(**recipe.optimiser, total=total), **driver)
+    if recipe.output.decay not in ("cosine", "constant"):
+        raise SettingError(f"decay = {recipe.output.decay!r}; use 'cosine' or 'constant'")
+    follows = OPTIMISERS[recipe.output.follow](**recipe.optimiser)
+    if isinstance(follows, AdamW) and recipe.output.decay == "cosine":
+        follows = replace(follows, total=recipe.output.steps * method.updates * driver.get("mini_batches", 1))
+    return Finetune(method, follows, **driver)
 
 
 def make_model(start: Start, seed: int, device: str) -> tuple[Any, Any]:

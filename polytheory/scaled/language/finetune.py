@@ -21,7 +21,7 @@ from polytheory.algorithm import Info
 from polytheory.errors import DivergedError, SettingError
 from polytheory.rollouts import checked
 from polytheory.scaled.language import metrics
-from polytheory.scaled.language.optimiser import AdamW, Sgd
+from polytheory.scaled.language.optimiser import AdamW, NPgIgt, Sgd
 from polytheory.scaled.language.policy import CausalPolicy
 from polytheory.scaled.posttraining.base import PARTS, Counts
 from polytheory.scaled.posttraining.composition import Composition, evaluate
@@ -63,7 +63,7 @@ class Finetune:
     """
 
     method: Composition
-    optimiser: AdamW | Sgd = field(default_factory=AdamW)
+    optimiser: AdamW | Sgd | NPgIgt = field(default_factory=AdamW)
     mini_batches: int = 1
     micro_batch: int = 1024
     mismatch_tolerance: float | None = 1e-4
@@ -84,6 +84,11 @@ class Finetune:
             raise SettingError(
                 f"refresh = {getattr(self.method, 'refresh', 1)}; fine-tuning samples from the newest weights"
             )
+        if self.optimiser.on_policy and (self.method.updates, self.mini_batches) != (1, 1):
+            raise SettingError(
+                f"updates = {self.method.updates}, mini_batches = {self.mini_batches}; {type(self.optimiser).__name__} takes "
+                "every completion once, set both to 1"
+            )
         if self.method.update is not None:
             raise SettingError("update is for tabular compositions; fine-tuning takes its optimiser")
 
@@ -101,14 +106,22 @@ class Finetune:
         return False
 
     def step(self, state: FinetuneState, access: Any) -> tuple[FinetuneState, Info]:
-        """Sample once, prepare, update."""
-        sampled, info = self.sample(state, access)
-        columns, memory = self.method.prepare(checked(self.scored(sampled, state)), state.memory)
+        """Sample once, prepare, update; without a row with weight nothing moves, but the clock advances."""
+        with self.optimiser.sampling(state.optimizer):
+            sampled, info = self.sample(state, access)
+            columns, memory = self.method.prepare(checked(self.scored(sampled, state)), state.memory)
+            batches = list(self._batches(columns))
+            first = self._backward(state, batches[0]) if batches else None
         state.t, state.memory = state.t + 1, memory
         info["rows"] = float(len(columns["mask"]))
-        if len(columns["mask"]) and bool(columns["mask"].any()):
-            info |= self._update(state, columns)
-        return state, info
+        return state, info | (self._update(state, batches, first) if first is not None else {})
+
+    def _batches(self, columns: Columns) -> Iterator[Columns]:
+        """The columns of every update."""
+        if not bool(columns["mask"].any()):
+            return
+        for _ in range(self.method.updates):
+            yield from _chunks(columns, -(-len(columns["mask"]) // self.mini_batches))
 
     def sample(self, state: FinetuneState, access: Any) -> tuple[Columns, dict[str, float]]:
         """Rounds of completions until the method has `enough`."""
@@ -146,21 +159,23 @@ class Finetune:
                     columns = {**columns, name: torch.cat([policy.log_probs(x) for x in self._passes(columns)])}
         return columns
 
-    def _update(self, state: FinetuneState, columns: Columns) -> dict[str, float]:
+    def _update(
+        self, state: FinetuneState, batches: list[Columns], first: tuple[float, torch.Tensor]
+    ) -> dict[str, float]:
+        """Follow the gradients; ``first`` was made at the weights that sampled."""
         info: dict[str, float] = {}
-        for _ in range(self.method.updates):
-            for batch in _chunks(columns, -(-len(columns["mask"]) // self.mini_batches)):
-                loss, now = self._backward(state, batch)
-                if not info:  # the weights are still those that sampled
-                    info = metrics.mismatch(now, batch["log_probs_sampler"], batch["mask"]) | {"loss": loss}
-                    metrics.gate(info, self.mismatch_tolerance)
-                norm = self.optimiser.apply(state.optimizer, state.updates)
-                if not (math.isfinite(loss) and math.isfinite(norm)):
-                    raise DivergedError(
-                        f"step {state.t - 1}: loss {loss:g}, gradient norm {norm:g}; lower step_size or look at the rewards"
-                    )
-                info.setdefault("grad_norm", norm)
-                state.updates += 1
+        for i, batch in enumerate(batches):
+            loss, now = first if i == 0 else self._backward(state, batch)
+            if i == 0:
+                info = metrics.mismatch(now, batch["log_probs_sampler"], batch["mask"]) | {"loss": loss}
+                metrics.gate(info, self.mismatch_tolerance)
+            norm = self.optimiser.apply(state.optimizer, state.updates)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise DivergedError(
+                    f"step {state.t - 1}: loss {loss:g}, gradient norm {norm:g}; lower step_size or look at the rewards"
+                )
+            info.setdefault("grad_norm", norm)
+            state.updates += 1
         return {**info, "learning_rate": self.optimiser.rate(state.updates - 1)}
 
     def _backward(self, state: FinetuneState, batch: Columns) -> tuple[float, torch.Tensor]:

@@ -1,14 +1,23 @@
-"""How a gradient is followed, as plain data until a run makes the optimiser: AdamW with a schedule, or plain descent."""
+"""How a gradient is followed, as plain data until a run makes the optimiser.
+
+AdamW with a schedule, plain descent, or N-PG-IGT, which also says at which weights completions are sampled. All have
+``make(parameters)``, ``sampling(optimizer)`` (a context in which the parameters are those that sample), ``apply(optimizer,
+update)`` and ``rate(update)``; ``on_policy`` optimisers take every completion once.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 
 from polytheory.errors import SettingError
+from polytheory.scaled.policy_gradient.optim import NPgIgtOptimizer
+from polytheory.scaled.policy_gradient.schedules import step_size
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,8 @@ class AdamW:
     floor: float = 0.0
     max_norm: float | None = 1.0
 
+    on_policy: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         if not (self.step_size > 0 and math.isfinite(self.step_size)):
             raise SettingError(f"step_size = {self.step_size}; a learning rate is positive and finite, try 1e-6")
@@ -43,6 +54,10 @@ class AdamW:
             raise SettingError(
                 f"max_norm = {self.max_norm}; a bound on the gradient's norm is positive, or None for none"
             )
+
+    def sampling(self, optimizer: Any) -> AbstractContextManager[Any]:
+        """Completions come from the weights as they are."""
+        return nullcontext()
 
     def make(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser of a run."""
@@ -76,6 +91,8 @@ class Sgd:
 
     step_size: float = 0.1
 
+    on_policy: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         if not (self.step_size > 0 and math.isfinite(self.step_size)):
             raise SettingError(f"step_size = {self.step_size}; a learning rate is positive and finite, try 0.1")
@@ -83,6 +100,10 @@ class Sgd:
     def rate(self, update: int) -> float:
         """The step size."""
         return self.step_size
+
+    def sampling(self, optimizer: Any) -> AbstractContextManager[Any]:
+        """Completions come from the weights as they are."""
+        return nullcontext()
 
     def make(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser of a run."""
@@ -94,4 +115,46 @@ class Sgd:
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        return float(norm)
+
+
+@dataclass(frozen=True)
+class NPgIgt:
+    """N-PG-IGT [fatkhullin2023, Algorithm 1]: completions and gradient belong to a look-ahead; steps of a scheduled length.
+
+    Fields:
+        gamma0: length of the first step, > 0, one norm over all parameters. eta0: first momentum weight, in (0, 1].
+        schedule: "theorem", "constant-step", "constant-momentum" or "constant".
+
+    Raises `SettingError`, `UnknownNameError`.
+
+    References: [fatkhullin2023] Fatkhullin et al., Stochastic Policy Gradient Methods: Improved Sample Complexity for
+    Fisher-non-degenerate Policies, ICML 2023.
+    """
+
+    gamma0: float = 0.1
+    eta0: float = 1.0
+    schedule: str = "theorem"
+
+    on_policy: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        self.make([torch.nn.Parameter(torch.zeros(1))])  # its own checks
+
+    def make(self, parameters: Iterable[torch.nn.Parameter]) -> Any:
+        """The optimiser of a run."""
+        return NPgIgtOptimizer(parameters, gamma0=self.gamma0, eta0=self.eta0, schedule=self.schedule)
+
+    def sampling(self, optimizer: Any) -> AbstractContextManager[Any]:
+        """The parameters hold the look-ahead; they come back whatever happens."""
+        return optimizer.lookahead()
+
+    def rate(self, update: int) -> float:
+        """Length of the step."""
+        return step_size(self.gamma0, update, NPgIgtOptimizer.step_exponent, self.schedule)
+
+    def apply(self, optimizer: Any, update: int) -> float:
+        """One step from the gradients made at the look-ahead; returns their global norm."""
+        norm = torch.nn.utils.get_total_norm([p.grad for p in optimizer.params if p.grad is not None])
+        optimizer.step()
         return float(norm)

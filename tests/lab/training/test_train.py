@@ -116,7 +116,7 @@ def test_the_command_trains_and_says_so_in_json(tmp_path, capsys):
         (["reward=os.path:nothing"], "no function nothing"),
         (["reward=length"], "module:function"),
         (["model=/nowhere/model"], "cannot be loaded"),
-        (["schedule=linear"], "cosine"),
+        (["decay=linear"], "cosine"),
         (["steps=0"], "at least one step"),
         (["group_size=1"], "group_size = 1"),
         (["reward=math:sqrt,math:sqrt", "reward_weights=1"], "reward_weights"),

@@ -15,10 +15,11 @@ from polytheory.models.tabular_lm import TabularLM
 from polytheory.models.text.tasks import task
 from polytheory.run import run
 from polytheory.scaled.language.finetune import Finetune
-from polytheory.scaled.language.optimiser import AdamW, Sgd
+from polytheory.scaled.language.optimiser import AdamW, NPgIgt, Sgd
 from polytheory.scaled.language.policy import CausalPolicy
 from polytheory.scaled.language.sft import Sft
 from polytheory.scaled.language.tiny import character_tokenizer, tiny_model
+from polytheory.scaled.posttraining import updates
 from polytheory.scaled.posttraining.copg import Copg
 from polytheory.scaled.posttraining.grpo import Grpo
 from polytheory.scaled.posttraining.nft import Nft
@@ -54,6 +55,24 @@ def test_a_table_learns_as_the_tabular_composition_does(case):
     assert moved > 0.1
     # six steps of float64 sums over at most 64 rows of 3 tokens: 1e-12 is a thousand roundings
     np.testing.assert_allclose(got.state.model.table[: lm.C], expected[: lm.C], atol=1e-12)
+
+
+def test_n_pg_igt_on_a_table_is_the_update_of_the_composition():
+    model, lm = make("token-mdp", reward="ones-minus-half-length"), TabularLM()
+    settings = {**CASES["rloo"][1], "group_size": 4}
+    update = updates.NPgIgt(gamma0=0.5)
+    tabular = Grpo(policy=TabularSoftmax.zeros(model.S, model.A), update=update, **settings)
+    end = run(tabular, Online(model).replicate(1), steps=6, seed=4)
+    deep = Finetune(Grpo(policy=CausalPolicy(TableModel(lm), lm.eos), **settings), NPgIgt(gamma0=0.5))
+    world = TokenWorld(lm)
+    world.inner = Online(model).replicate(1)
+    got = run(deep, world, steps=6, seed=4)
+    np.testing.assert_allclose(
+        got.state.model.table[: lm.C], end.state.theta[0].view(model.S, model.A)[: lm.C], atol=1e-11
+    )
+    assert got.history.column("learning_rate")[:, 0] == pytest.approx([0.5 * 2 / (t + 2) for t in range(6)])
+    with pytest.raises(SettingError, match="every completion once"):
+        Finetune(Grpo(policy=CausalPolicy(TableModel(lm), lm.eos), updates=2), NPgIgt())
 
 
 @pytest.fixture(scope="module")
