@@ -212,12 +212,16 @@ def steps_of(room: Room, case: Case, rows: list[tuple[int, ...]], **settings: An
 
 
 class _Unread(Scripted):
-    """Scripted completions whose sampler's log-probs are NaN: whoever reads them is found out."""
+    """Scripted completions with made-up log-probs of the sampler: whoever reads them is found out."""
 
     def rollouts(self, policy: Any, requests: Any, key: Any) -> Any:
         """As scripted, densities unknown."""
         traj = super().rollouts(policy, requests, key)
-        return replace(traj, log_probs_sampler=np.full_like(traj.log_probs_sampler, np.nan))
+        # densities that are not those of the samples: nothing may depend on them
+        return replace(
+            traj,
+            log_probs_sampler=-1.0 - np.abs(np.sin(1.0 + np.arange(traj.actions.size))).reshape(traj.actions.shape),
+        )
 
 
 def _learner(laws: int = 0, **settings: Any) -> Any:

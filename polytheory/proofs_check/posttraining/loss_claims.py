@@ -162,7 +162,7 @@ def clipped_gradient_vanishes_on_one_side(tokens: Tokens, room: Room) -> Margin:
              old='gap = token_log_ratio(columns, "log_probs_old").sum(axis=1) / lengths',
              new='gap = token_log_ratio(columns, "log_probs_old").sum(axis=1)'),
         Line("no_root_in_torch", module="losses", room="scaled",
-             old='.sum(1) / sequence_lengths(mask).to(columns["log_probs"].dtype)', new=".sum(1)"),
+             old="gap = gap / sequence_lengths(mask).to(gap.dtype)", new="pass"),
         Wrap("length_of_the_longest", part="sequence_lengths", by=lambda f: lambda mask: 0 * f(mask) + mask.shape[1]),
         Wrap("ratio_upside_down", part="token_log_ratio", by=lambda f: lambda columns, to: -f(columns, to)),
     ],
