@@ -144,7 +144,11 @@ class Harpg(Momentum):
             )
 
     def step(self, method: Any, state: Any, access: Any) -> tuple[Any, dict[str, Any]]:
-        """Gradient at the current weights, direction carried to them by a Hessian-vector product on the second batch."""
+        """Gradient at the current weights, direction carried to them by a Hessian-vector product on the second batch.
+
+        A replica whose first batch has no row samples its second batch beside the others all the same; a run of its own
+        would not, so that the meter counts less there.
+        """
         d, eta = remembered(state)[1], self.eta(state.t)
         collected = method.collect(replace(state, theta_old=state.theta), access)
         loss, g = method.gradient(collected[1], state.theta)
@@ -173,7 +177,9 @@ def remembered(state: Any) -> tuple[Vectors, Vectors]:
 
 
 def loss_hvp(method: Any, replicas: Sequence[Columns], theta: Vectors, u: Vectors) -> Vectors:
-    """``mean_i -A_i (hess l_i + grad l_i grad l_i^T) u`` of every replica at ``theta``; advantages [n]."""
+    """``mean_i -A_i (hess l_i + grad l_i grad l_i^T) u`` of every replica at ``theta``; advantages [n]; 0 without a row."""
+    if not any(len(columns["mask"]) for columns in replicas):
+        return torch.zeros_like(theta)  # nothing to go back through
     theta = theta.detach().requires_grad_(True)
     total = 0.0 * theta.sum()
     for i, columns in enumerate(replicas):

@@ -54,6 +54,16 @@ def test_rooms_run_in_lock_step(case):
             assert many.meter.episodes[i] == alone.meter.episodes[0]
 
 
+def test_a_batch_without_a_row_moves_nothing():
+    # at groups of two most groups score the same: first and second batches come out empty, of all replicas at once
+    many = run(batched(*CASES["filtered"]), Online(MODEL).replicate(1), steps=15)
+    alone = run(reference(*CASES["filtered"]), Online(MODEL), steps=15)
+    assert 0.0 in alone.history.column("rows")
+    # fifteen steps of some hundred roundings
+    assert_allclose(many.state.theta[0].numpy(), alone.state.theta, rtol=1e-11, atol=1e-11)
+    assert many.meter.episodes[0] > alone.meter.episodes[0]  # its second batches are sampled whatever the first
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("room", ["reference", "scaled"])
 def test_resumed_equals_uninterrupted_bit_for_bit(case, room, tmp_path):
