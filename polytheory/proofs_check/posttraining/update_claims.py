@@ -1,4 +1,4 @@
-"""Claims of GRPO's driver: N-PG-IGT and HARPG as updates of a composition, by enumeration and step by step."""
+"""Claims of GRPO's driver: N-PG-IGT and HARPG as updates of a composition, by enumeration and step by step; micro-batches."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from polytheory.proofs_check.posttraining.probe import EXACT, Probe, Scripted, p
 
 STEP = 1e-4  # of central differences: errors of order STEP^2 and rounding / STEP
 DIFFERENCE = "self.difference(method, state, access)"
+COUNTS = "max_length=longest, counts=counts"
 SETTINGS = {"advantage": "rloo", "surrogate": "reinforce", "normalisation": "seq_sum", "beta": 0.0}
 
 
 def _line(name: str, old: str, new: str, room: str = "reference") -> Line:
     return Line(name, module="updates", room=room, old=old, new=new)
+
+
+def _driver(name: str, old: str, new: str, room: str = "reference") -> Line:
+    return Line(name, module="composition", room=room, old=old, new=new)
 
 
 def _flat(probe: Probe, logits: np.ndarray) -> np.ndarray:
@@ -244,3 +249,49 @@ def harpg_as_an_update(script: Script, room: Room) -> Margin:
         # curvature by central differences: errors of order STEP^2 and rounding / STEP
         margins.append(Margin.equal(found[t + 1], theta, 1e-6 * (1 + float(np.abs(probe.reward).max()))))
     return Margin.worst(margins)
+
+
+def _groups_of_two() -> list[tuple[Probe, tuple[int, ...]]]:
+    # completions of 1, 2 and 3 tokens, so that the pieces have unequal numbers of tokens
+    return [(toy("ones"), (0, 4, 9, 2, 13, 14)), (toy("odd"), (0, 1, 8, 3))]
+
+
+@claim(
+    method="grpo", source="yu2025, Section 3.3 (mean over all tokens)", level=Level.PROPERTY,
+    statement="the gradient accumulated over micro-batches of whole groups is that of the mean over all tokens of the batch, "
+    "for every size of the micro-batches",
+    worked=_groups_of_two, generated=lambda: _batches_of_groups(),
+    breaks=[
+        _driver("local_counts", COUNTS, COUNTS.rpartition(",")[0]),
+        _driver("last_piece_alone", "gradient + policy.score_sum", "policy.score_sum"),
+        _driver("scaled_local_counts", COUNTS, COUNTS.rpartition(",")[0], "scaled"),
+        _driver("scaled_last_piece_alone", "gradient + slope", "slope", "scaled"),
+    ],
+)  # fmt: skip
+def micro_batches_add_up(instance: tuple[Probe, tuple[int, ...]], room: Room) -> Margin:
+    probe, rows = instance
+    scores, R = probe.lm.scores(probe.theta), probe.reward[list(rows)]
+    others = R.reshape(-1, 2)[:, ::-1].ravel()
+    tokens = int(probe.lm.lengths[list(rows)].sum())
+    expected = sum((r - o) * scores[y] for r, o, y in zip(R, others, rows, strict=True)) / tokens
+    margins = []
+    for size in (None, 1, 4):
+        access = _Recorder(Script(probe, (rows,)), room)
+        policy = room.part("TabularSoftmax")(
+            room.inward(room.batch(_flat(probe, probe.theta))), probe.lm.C + 1, probe.lm.V
+        )
+        settings = {**SETTINGS, "normalisation": "token_mean", "prompts": len(rows) // 2, "group_size": 2}
+        made = room.make("Grpo", policy=policy, step_size=1.0, micro_batch=size, **settings)
+        end, _ = made.step(made.init(access, 0), access)
+        moved = np.asarray(end.theta, dtype=float).reshape(probe.lm.C + 1, probe.lm.V)[:-1] - probe.theta
+        margins.append(Margin.equal(moved, expected, 10 * EXACT * (1 + float(np.abs(probe.theta).max()))))
+    return Margin.worst(margins)
+
+
+def _batches_of_groups() -> Any:
+    from hypothesis import strategies as st
+
+    def make(probe: Probe, seed: int, groups: int) -> tuple[Probe, tuple[int, ...]]:
+        return probe, tuple(np.random.default_rng(seed).integers(0, probe.lm.N, 2 * groups).tolist())
+
+    return st.builds(make, probes(), st.integers(0, 99), st.integers(2, 4))

@@ -19,6 +19,7 @@ from polytheory.algorithm import Info
 from polytheory.errors import SettingError, UnknownNameError
 from polytheory.parts import Kind
 from polytheory.reference.posttraining.base import NORMALISATIONS, PARTS, Counts, weights
+from polytheory.reference.posttraining.micro_batches import micro_batches
 from polytheory.reference.posttraining.updates import Sgd
 from polytheory.rollouts import checked
 from polytheory.streams import row_ids
@@ -107,6 +108,8 @@ class Composition:
         normalisation: how token losses are averaged, one of `base.NORMALISATIONS`.
         max_length: divisor of the normalisation "constant"; None takes the horizon.
         update: where to sample, the direction and the step, see `updates`; None is plain gradient descent.
+        micro_batch: most rows in one backward pass of the loss, >= 1; groups, bundles and pairs are never split. None: all
+            rows. It changes no gradient (HARPG's Hessian-vector product takes its rows at once).
 
     Raises `SettingError`, `UnknownNameError` for values outside of these and `ColumnError` for a recipe in which a part
     reads what nobody wrote before.
@@ -121,6 +124,7 @@ class Composition:
     normalisation: str = "seq_mean"
     max_length: int | None = None
     update: Any = None
+    micro_batch: int | None = None
 
     requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE})
     name: ClassVar[str] = ""
@@ -132,6 +136,8 @@ class Composition:
         for name in ("prompts", "rounds", "group_size", "updates"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} = {getattr(self, name)}; it must be at least 1")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise SettingError(f"micro_batch = {self.micro_batch}; it must be at least 1, or None for all rows")
         if not (self.step_size > 0 and np.isfinite(self.step_size)):
             raise SettingError(f"step_size = {self.step_size}; a step size is positive and finite, try 0.1")
         if self.normalisation not in NORMALISATIONS:
@@ -211,11 +217,20 @@ class Composition:
 
     def gradient(self, columns: Columns, theta: Float[np.ndarray, " d"]) -> tuple[float, Float[np.ndarray, " d"]]:
         """Loss at ``theta`` on prepared columns, and its gradient in ``theta``."""
-        now = {**columns, "log_probs": self.log_probs(columns, theta)}
+        policy, counts = self.policy.with_theta(theta), Counts.of(columns)
         longest = self.max_length or columns["actions"].shape[1]  # sampled up to the horizon
-        loss, gradient = evaluate(now, self.recipe(), normalisation=self.normalisation, max_length=longest)
-        weights = np.where(columns["mask"], gradient["log_probs"], 0.0)
-        return loss, self.policy.with_theta(theta).score_sum(columns["states"], columns["actions"], weights).sum(axis=0)
+        loss, gradient = 0.0, np.zeros_like(theta)
+        for part in micro_batches(columns, self.micro_batch):
+            now = {**part, "log_probs": self.log_probs(part, theta)}
+            own, slopes = evaluate(
+                now, self.recipe(), normalisation=self.normalisation, max_length=longest, counts=counts
+            )
+            weights = np.where(part["mask"], slopes["log_probs"], 0.0)
+            loss, gradient = (
+                loss + own,
+                gradient + policy.score_sum(part["states"], part["actions"], weights).sum(axis=0),
+            )
+        return loss, gradient
 
     def step(self, state: Any, access: Any) -> tuple[Any, Info]:
         """One step of the `update`: sample once, prepare, move."""

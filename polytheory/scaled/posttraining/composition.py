@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from polytheory.errors import SettingError, UnknownNameError
 from polytheory.parts import Kind
 from polytheory.rollouts import checked
 from polytheory.scaled.posttraining.base import NORMALISATIONS, PARTS, Counts, weights
+from polytheory.scaled.posttraining.micro_batches import micro_batches
 from polytheory.scaled.posttraining.updates import Sgd
 from polytheory.streams import row_ids
 
@@ -105,6 +107,8 @@ class Composition:
         normalisation: how token losses are averaged, one of `base.NORMALISATIONS`.
         max_length: divisor of the normalisation "constant"; None takes the horizon.
         update: where to sample, the direction and the step, see `updates`; None is plain gradient descent.
+        micro_batch: most rows in one backward pass of the loss, >= 1; groups, bundles and pairs are never split. None: all
+            rows. It changes no gradient (HARPG's Hessian-vector product takes its rows at once).
 
     Raises `SettingError`, `UnknownNameError` for values outside of these and `ColumnError` for a recipe in which a part
     reads what nobody wrote before.
@@ -119,6 +123,7 @@ class Composition:
     normalisation: str = "seq_mean"
     max_length: int | None = None
     update: Any = None
+    micro_batch: int | None = None
 
     requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE})
     name: ClassVar[str] = ""
@@ -130,6 +135,8 @@ class Composition:
         for name in ("prompts", "rounds", "group_size", "updates"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} = {getattr(self, name)}; it must be at least 1")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise SettingError(f"micro_batch = {self.micro_batch}; it must be at least 1, or None for all rows")
         if not (self.step_size > 0 and np.isfinite(self.step_size)):
             raise SettingError(f"step_size = {self.step_size}; a step size is positive and finite, try 0.1")
         if self.normalisation not in NORMALISATIONS:
@@ -157,7 +164,8 @@ class Composition:
     def sample(self, state: Any, access: Any) -> Columns:
         """The step's completions: rounds of ``prompts`` groups until every replica has `enough`; rows replica-major.
 
-        A replica that needs no more gets the later rounds too; what it takes from them is up to its filter.
+        A replica that needs no more gets the later rounds too, as the replicas sample in one call; what it takes from them
+        is up to its filter, but the meter counts what was sampled: here more than in a run of its own.
         """
         R, columns = access.replicas, self.sample_round(state, access, 0)
         for i in range(1, self.rounds):
@@ -226,16 +234,21 @@ class Composition:
     ) -> tuple[Float[torch.Tensor, " R"], Float[torch.Tensor, "R d"]]:
         """Losses at ``theta`` on the prepared columns of each replica, and their gradients."""
         theta = theta.detach().requires_grad_(True)
-        losses = torch.stack([self._loss(columns, theta[i : i + 1]) for i, columns in enumerate(replicas)])
-        (gradient,) = torch.autograd.grad(losses.sum(), theta)
-        return losses.detach(), gradient
+        counts = [Counts.of(columns) for columns in replicas]
+        loss, gradient = theta.detach().new_zeros(len(theta)), torch.zeros_like(theta)
+        # one piece of every replica at a time; replicas with fewer pieces have none
+        for pieces in zip_longest(*(micro_batches(columns, self.micro_batch) for columns in replicas)):
+            own = torch.stack([self._loss(part, theta[i : i + 1], counts[i]) for i, part in enumerate(pieces)])
+            (slope,) = torch.autograd.grad(own.sum(), theta)
+            loss, gradient = loss + own.detach(), gradient + slope
+        return loss, gradient
 
-    def _loss(self, columns: Columns, theta: Float[torch.Tensor, "1 d"]) -> torch.Tensor:
-        if not len(columns["mask"]):  # without a row there is nothing to learn
+    def _loss(self, columns: Columns | None, theta: Float[torch.Tensor, "1 d"], counts: Counts) -> torch.Tensor:
+        if columns is None or not len(columns["mask"]):  # without a row there is nothing to learn
             return 0.0 * theta.sum()
         now = {**columns, "log_probs": self.log_probs(columns, theta)}
         longest = self.max_length or columns["actions"].shape[1]  # sampled up to the horizon
-        return evaluate(now, self.recipe(), normalisation=self.normalisation, max_length=longest)
+        return evaluate(now, self.recipe(), normalisation=self.normalisation, max_length=longest, counts=counts)
 
     def step(self, state: Any, access: Any) -> tuple[Any, Info]:
         """One step of the `update`: sample once, prepare, move; reports [n] values."""
