@@ -281,7 +281,7 @@ def micro_batches_add_up(instance: tuple[Probe, tuple[int, ...]], room: Room) ->
             room.inward(room.batch(_flat(probe, probe.theta))), probe.lm.C + 1, probe.lm.V
         )
         settings = {**SETTINGS, "normalisation": "token_mean", "prompts": len(rows) // 2, "group_size": 2}
-        made = room.make("Grpo", policy=policy, step_size=1.0, micro_batch=size, **settings)
+        made = room.make("Grpo", policy=policy, step_size=1.0, micro_batch_size=size, **settings)
         end, _ = made.step(made.init(access, 0), access)
         moved = np.asarray(end.theta, dtype=float).reshape(probe.lm.C + 1, probe.lm.V)[:-1] - probe.theta
         margins.append(Margin.equal(moved, expected, 10 * EXACT * (1 + float(np.abs(probe.theta).max()))))

@@ -108,7 +108,7 @@ class Composition:
         normalisation: how token losses are averaged, one of `base.NORMALISATIONS`.
         max_length: divisor of the normalisation "constant"; None takes the horizon.
         update: where to sample, the direction and the step, see `updates`; None is plain gradient descent.
-        micro_batch: most rows in one backward pass of the loss, >= 1; groups, bundles and pairs are never split. None: all
+        micro_batch_size: most rows in one backward pass of the loss, >= 1; groups, bundles and pairs are never split. None: all
             rows. It changes no gradient (HARPG's Hessian-vector product takes its rows at once).
 
     Raises `SettingError`, `UnknownNameError` for values outside of these and `ColumnError` for a recipe in which a part
@@ -124,7 +124,7 @@ class Composition:
     normalisation: str = "seq_mean"
     max_length: int | None = None
     update: Any = None
-    micro_batch: int | None = None
+    micro_batch_size: int | None = None
 
     requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE})
     name: ClassVar[str] = ""
@@ -136,8 +136,10 @@ class Composition:
         for name in ("prompts", "rounds", "group_size", "updates"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} = {getattr(self, name)}; it must be at least 1")
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise SettingError(f"micro_batch = {self.micro_batch}; it must be at least 1, or None for all rows")
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise SettingError(
+                f"micro_batch_size = {self.micro_batch_size}; it must be at least 1, or None for all rows"
+            )
         if not (self.step_size > 0 and np.isfinite(self.step_size)):
             raise SettingError(f"step_size = {self.step_size}; a step size is positive and finite, try 0.1")
         if self.normalisation not in NORMALISATIONS:
@@ -220,7 +222,7 @@ class Composition:
         policy, counts = self.policy.with_theta(theta), Counts.of(columns)
         longest = self.max_length or columns["actions"].shape[1]  # sampled up to the horizon
         loss, gradient = 0.0, np.zeros_like(theta)
-        for part in micro_batches(columns, self.micro_batch):
+        for part in micro_batches(columns, self.micro_batch_size):
             now = {**part, "log_probs": self.log_probs(part, theta)}
             own, slopes = evaluate(
                 now, self.recipe(), normalisation=self.normalisation, max_length=longest, counts=counts

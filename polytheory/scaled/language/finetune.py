@@ -91,6 +91,8 @@ class Finetune:
             )
         if self.method.update is not None:
             raise SettingError("update is for tabular compositions; fine-tuning takes its optimiser")
+        if self.method.micro_batch_size is not None:
+            raise SettingError("micro_batch_size is for tabular compositions; fine-tuning takes micro_batch")
 
     def init(self, access: Any, seed: int, replica: int = 0) -> FinetuneState:
         """A copy of the policy's model, nothing sampled yet."""

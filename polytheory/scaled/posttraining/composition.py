@@ -107,7 +107,7 @@ class Composition:
         normalisation: how token losses are averaged, one of `base.NORMALISATIONS`.
         max_length: divisor of the normalisation "constant"; None takes the horizon.
         update: where to sample, the direction and the step, see `updates`; None is plain gradient descent.
-        micro_batch: most rows in one backward pass of the loss, >= 1; groups, bundles and pairs are never split. None: all
+        micro_batch_size: most rows in one backward pass of the loss, >= 1; groups, bundles and pairs are never split. None: all
             rows. It changes no gradient (HARPG's Hessian-vector product takes its rows at once).
 
     Raises `SettingError`, `UnknownNameError` for values outside of these and `ColumnError` for a recipe in which a part
@@ -123,7 +123,7 @@ class Composition:
     normalisation: str = "seq_mean"
     max_length: int | None = None
     update: Any = None
-    micro_batch: int | None = None
+    micro_batch_size: int | None = None
 
     requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE})
     name: ClassVar[str] = ""
@@ -135,8 +135,10 @@ class Composition:
         for name in ("prompts", "rounds", "group_size", "updates"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} = {getattr(self, name)}; it must be at least 1")
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise SettingError(f"micro_batch = {self.micro_batch}; it must be at least 1, or None for all rows")
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise SettingError(
+                f"micro_batch_size = {self.micro_batch_size}; it must be at least 1, or None for all rows"
+            )
         if not (self.step_size > 0 and np.isfinite(self.step_size)):
             raise SettingError(f"step_size = {self.step_size}; a step size is positive and finite, try 0.1")
         if self.normalisation not in NORMALISATIONS:
@@ -237,7 +239,7 @@ class Composition:
         counts = [Counts.of(columns) for columns in replicas]
         loss, gradient = theta.detach().new_zeros(len(theta)), torch.zeros_like(theta)
         # one piece of every replica at a time; replicas with fewer pieces have none
-        for pieces in zip_longest(*(micro_batches(columns, self.micro_batch) for columns in replicas)):
+        for pieces in zip_longest(*(micro_batches(columns, self.micro_batch_size) for columns in replicas)):
             own = torch.stack([self._loss(part, theta[i : i + 1], counts[i]) for i, part in enumerate(pieces)])
             (slope,) = torch.autograd.grad(own.sum(), theta)
             loss, gradient = loss + own.detach(), gradient + slope

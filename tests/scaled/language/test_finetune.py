@@ -177,3 +177,10 @@ def test_a_reward_that_lies_stops_the_run(words, reward, text):
     world = Prompts(rows, tokenizer, [WeightedReward("r", reward)], max_length=3)
     with pytest.raises(ColumnError, match=text):
         run(Finetune(grpo(policy), Sgd(0.1)), world, steps=1)
+
+
+def test_the_tabular_micro_batch_size_is_refused():
+    lm = TabularLM()
+    policy = CausalPolicy(TableModel(lm), lm.eos)
+    with pytest.raises(SettingError, match="fine-tuning takes micro_batch"):
+        Finetune(Grpo(policy=policy, micro_batch_size=2))

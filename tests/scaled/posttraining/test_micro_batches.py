@@ -97,12 +97,12 @@ def test_runs_do_not_depend_on_the_split(room, method, size):
         end = run(made(room, method, **more), access, steps=6, seed=1)
         return np.asarray(end.state.theta), end.history.column("loss")
 
-    for whole, pieced in zip(theta(), theta(micro_batch=size), strict=True):
+    for whole, pieced in zip(theta(), theta(micro_batch_size=size), strict=True):
         # six steps of sums in another order, some hundred terms of size 1 and below
         assert_allclose(pieced, whole, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("room", ["reference", "scaled"])
 def test_an_empty_micro_batch_is_refused(room):
-    with pytest.raises(SettingError, match="micro_batch = 0"):
-        made(room, "grpo", micro_batch=0)
+    with pytest.raises(SettingError, match="micro_batch_size = 0"):
+        made(room, "grpo", micro_batch_size=0)
