@@ -17,6 +17,8 @@ def train_model(
         list[str] | None,
         typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A shipped recipe or a TOML file, and keys to change."),
     ] = None,
+    compare: Annotated[str, typer.Option(metavar="A,B,...", help="Train these recipes side by side.")] = "",
+    seeds: Annotated[int, typer.Option(help="With --compare: seeds of each recipe.")] = 1,
     keys: Annotated[bool, typer.Option("--keys", help="Show the recipe's keys and values, and train nothing.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -35,6 +37,9 @@ def train_model(
     from polytheory.lab.training.train import save_model, train
 
     given = list(words or ())
+    if compare:
+        _compare([name.strip() for name in compare.split(",")], seeds, given, json)
+        return
     sources = [word for word in given if "=" not in word]
     if len(sources) > 1:
         raise SettingError(f"two recipes: {sources[0]} and {sources[1]}; give one, and key=value for the rest")
@@ -62,3 +67,29 @@ def train_model(
         print(f"model: {folder / 'model'}\nreport: {page}")
     if trained.run.status == "interrupted":
         raise typer.Exit(130)
+
+
+def _compare(names: list[str], seeds: int, words: list[str], json: bool) -> None:
+    import sys
+    from pathlib import Path
+
+    from polytheory.cli._build import parse_pairs
+    from polytheory.cli._output import print_json, print_table
+    from polytheory.errors import SettingError
+    from polytheory.lab.training import compare as comparison
+    from polytheory.lab.training.page import write_comparison
+
+    extra = [word for word in words if "=" not in word]
+    if extra:
+        raise SettingError(f"{extra[0]} beside --compare {','.join(names)}; name every recipe in --compare")
+    changes = parse_pairs(words, "key=value:")
+    folder = Path(str(changes.pop("output", "runs/compare")))
+    cells = comparison.compare(
+        names, seeds, folder=folder, changes=changes, say=lambda text: print(text, file=sys.stderr, flush=True)
+    )
+    page = write_comparison(cells, folder)
+    if json:
+        print_json([{k: v for k, v in vars(cell).items() if k != "rewards"} for cell in cells])
+    else:
+        print_table(("recipe", "before", "after", "likeliest tokens"), comparison.rows(cells))
+        print(f"report: {page}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from polytheory.lab.records import Curve, Level, Series
 from polytheory.lab.report import curves
 from polytheory.lab.report.html import Safe, el
 from polytheory.lab.report.style import CSS
+from polytheory.lab.training.compare import Cell, figure, rows
 from polytheory.lab.training.train import Trained
 
 
@@ -56,10 +58,6 @@ def page(trained: Trained) -> str:
     """A self-contained HTML document."""
     recipe = trained.recipe
     name = f"{recipe.method} on {recipe.problem.task or recipe.problem.data}"
-    head = el(
-        "head", el("meta", charset="utf-8"), el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        el("meta", name="color-scheme", content="light dark"), el("title", f"polytheory: {name}"), el("style", Safe(CSS)),
-    )  # fmt: skip
     summary = [(label, f"{before:.1%}", f"{after:.1%}") for label, before, after in _accuracies(trained)]
     completions = [
         (prompt, old, f"{was:g}", new, f"{now:g}")
@@ -70,9 +68,16 @@ def page(trained: Trained) -> str:
         el("section", el("h2", "Curves"), el("div", *(curves.figure(curve) for curve in figures(trained)), class_="figures")),
         el("section", el("h2", "Completions"), _table(("prompt", "before", "score", "after", "score"), completions)),
         el("section", el("h2", "Recipe"), _table(("key", "value"), [(k, str(v)) for k, v in recipe.flat().items()])),
-        el("footer", el("p", f"polytheory {__version__}, seed {recipe.output.seed}")),
+        _foot(f", seed {recipe.output.seed}"),
     )  # fmt: skip
-    return "<!DOCTYPE html>\n" + el("html", head, body, lang="en") + "\n"
+    return _document(name, body)
+
+
+def write_comparison(cells: Sequence[Cell], folder: Path) -> Path:
+    """Write ``comparison.html`` into the folder, atomically. Raises `PolytheoryError` when the disk refuses."""
+    table = _table(("recipe", "before", "after", "likeliest tokens"), rows(cells))
+    body = el("body", el("header", el("h1", "Trainings side by side"), table), curves.figure(figure(cells)), _foot())
+    return _write(folder / "comparison.html", _document("comparison", body))
 
 
 def card(trained: Trained) -> str:
@@ -81,7 +86,7 @@ def card(trained: Trained) -> str:
     import torch
     import transformers
 
-    rows = "\n".join(f"| {label} | {before:.1%} | {after:.1%} |" for label, before, after in _accuracies(trained))
+    scores = "\n".join(f"| {label} | {before:.1%} | {after:.1%} |" for label, before, after in _accuracies(trained))
     keys = "\n".join(f"{k} = {v!r}" for k, v in recipe.flat().items())
     return f"""---
 library_name: transformers
@@ -92,7 +97,7 @@ tags: [polytheory, {recipe.method}]
 
 | held-out prompts | before | after |
 | --- | ---: | ---: |
-{rows}
+{scores}
 
 {trained.run.steps} steps, {trained.run.meter.total("episodes")} completions, seed {recipe.output.seed}. The curves are in the
 report beside this folder. The objective's reference, its claims and their mutants: `polytheory show {recipe.method}`,
@@ -104,6 +109,18 @@ report beside this folder. The objective's reference, its claims and their mutan
 
 polytheory {__version__}, torch {torch.__version__}, transformers {transformers.__version__}.
 """
+
+
+def _document(name: str, body: Safe) -> str:
+    head = el(
+        "head", el("meta", charset="utf-8"), el("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        el("meta", name="color-scheme", content="light dark"), el("title", f"polytheory: {name}"), el("style", Safe(CSS)),
+    )  # fmt: skip
+    return "<!DOCTYPE html>\n" + el("html", head, body, lang="en") + "\n"
+
+
+def _foot(more: str = "") -> Safe:
+    return el("footer", el("p", f"polytheory {__version__}{more}"))
 
 
 def _accuracies(trained: Trained) -> list[tuple[str, float, float]]:
@@ -119,9 +136,9 @@ def _series(history: History, name: str, label: str) -> Series:
     return Series(label, (np.asarray(steps) + 1.0).tolist(), [float(v) if np.isfinite(v) else None for v in values])
 
 
-def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Safe:
+def _table(columns: tuple[str, ...], entries: Sequence[tuple[Any, ...]]) -> Safe:
     head = el("thead", el("tr", *(el("th", c, scope="col") for c in columns)))
-    body = el("tbody", *(el("tr", *(el("td", cell) for cell in row)) for row in rows))
+    body = el("tbody", *(el("tr", *(el("td", cell) for cell in row)) for row in entries))
     return el("div", el("table", head, body), class_="scroll", tabindex=0)
 
 
