@@ -133,7 +133,7 @@ def check_eta(eta: float) -> None:
 class Rpo(Composition):
     """RPO on preferences that are collected once; further fields as in `Composition`.
 
-    The first step draws ``prompts`` pairs from ``behaviour``, labels them by a Bradley-Terry model of the true reward, and
+    The first step draws ``prompts`` pairs from ``collector``, labels them by a Bradley-Terry model of the true reward, and
     keeps them in the state (``memory["data"]``). Nothing is sampled or asked after that: every step descends on them all.
 
     Fields:
