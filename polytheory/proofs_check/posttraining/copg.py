@@ -163,9 +163,12 @@ def regularised_score_is_flat_at_the_optimum(case: Case, room: Room) -> Margin:
         Wrap("never_rescaled", part="scale_factor", by=lambda f: lambda scale, beta: 1.0),
         Line("mean_over_pairs", old="weight=self.group_size / 2)", new="weight=1 / self.group_size)"),
         Line("mean_over_rows", old="weight=float(self.group_size)", new="weight=1.0"),
-        Line("old_policy_for_the_current", module="composition",
+        Line("old_policy_for_the_current", module="composition", room="reference",
              old='now = {**part, "log_probs": self.log_probs(part, theta)}',
              new='now = {**part, "log_probs": part["log_probs_old"] + 0 * self.log_probs(part, theta)}'),
+        Line("old_policy_for_the_current_in_torch", module="composition", room="scaled",
+             old='now = {**columns, "log_probs": self.log_probs(columns, theta)}',
+             new='now = {**columns, "log_probs": columns["log_probs_old"] + 0 * self.log_probs(columns, theta)}'),
     ],
 )  # fmt: skip
 def mean_step_is_contrastive(case: Case, room: Room) -> Margin:

@@ -155,7 +155,9 @@ def maximin(data: Preferences, *, reward_max: float = 4.0) -> tuple[Vector, Vect
     # f is of size 1, so that its sixteen digits end line searches at gradients of about 1e-8
     found = minimize(descent, np.log(data.ref), jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 500})
     if np.abs(found.jac).max() > 1e-6:
-        raise NotSolvedError(f"ascent on the policy stopped with a slope of {np.abs(found.jac).max():.1g}; is eta tiny?")
+        raise NotSolvedError(
+            f"ascent on the policy stopped with a slope of {np.abs(found.jac).max():.1g}; is eta tiny?"
+        )
     pi = gibbs(found.x, np.ones_like(found.x), 1.0)
     r = worst(pi)
     return pi, r, adversarial(pi, r, data)
