@@ -177,6 +177,7 @@ def evaluate(policy: CausalPolicy, world: Prompts, seed: int, batch: int = 512) 
 
 def save_model(trained: Trained, folder: Path) -> None:
     """The model and tokenizer as transformers reads them. Raises `PolytheoryError` when the disk refuses."""
+    require("transformers.utils.logging", "lm").disable_progress_bar()  # it would draw over the live table
     try:
         trained.model.save_pretrained(folder, safe_serialization=True)
         trained.tokenizer.save_pretrained(folder)
