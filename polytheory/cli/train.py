@@ -31,10 +31,11 @@ def train_model(
 
     require("torch", "scaled")
     require("transformers", "lm")
+    from polytheory.lab.training.models import save_model
     from polytheory.lab.training.page import write_card, write_page
     from polytheory.lab.training.recipe import read
     from polytheory.lab.training.show import Live
-    from polytheory.lab.training.train import save_model, train
+    from polytheory.lab.training.train import train
 
     given = list(words or ())
     if compare:

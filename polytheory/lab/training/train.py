@@ -13,16 +13,16 @@ import torch
 
 from polytheory.access import Key, Requests
 from polytheory.access.language import Demonstrations, Prompts
-from polytheory.errors import PolytheoryError, SettingError, require
+from polytheory.errors import SettingError
 from polytheory.history import History
 from polytheory.lab.training import data as datas
-from polytheory.lab.training.recipe import OPTIMISERS, Recipe, Start
+from polytheory.lab.training.models import ends, make_model
+from polytheory.lab.training.recipe import OPTIMISERS, Recipe
 from polytheory.run import Run, run
 from polytheory.scaled.language.finetune import Finetune
 from polytheory.scaled.language.optimiser import AdamW
 from polytheory.scaled.language.policy import CausalPolicy
 from polytheory.scaled.language.sft import Sft
-from polytheory.scaled.language.tiny import character_tokenizer, tiny_model
 
 SAMPLES = 6  # completions shown before and after
 
@@ -92,7 +92,7 @@ def train(
         )
         for name, rows in (("train", known.train), ("held-out", known.held_out))
     }  # fmt: skip
-    policy = CausalPolicy(model, tokenizer.eos_token_id, start.temperature)
+    policy = CausalPolicy(model, ends(model, tokenizer), start.temperature)
     warm = None
     if start.sft_steps:
         say(f"warm start: {start.sft_steps} supervised steps")
@@ -130,32 +130,6 @@ def make_algorithm(recipe: Recipe, policy: CausalPolicy) -> Finetune:
     return Finetune(method, follows, **driver)
 
 
-def make_model(start: Start, seed: int, device: str) -> tuple[Any, Any]:
-    """Model and tokenizer, the tokenizer padding on the left.
-
-    Raises `SettingError` for a model that transformers cannot load, or one without an end-of-text token.
-    """
-    if start.dtype not in ("float32", "bfloat16"):
-        raise SettingError(f"dtype = {start.dtype!r}; use 'float32' or 'bfloat16'")
-    dtype = getattr(torch, start.dtype)
-    if start.model == "tiny":
-        tokenizer = character_tokenizer()
-        return tiny_model(len(tokenizer), seed=seed).to(device, dtype), tokenizer
-    transformers = require("transformers", "lm")
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            start.model, padding_side="left", trust_remote_code=start.trust_remote_code
-        )
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            start.model, dtype=dtype, trust_remote_code=start.trust_remote_code
-        )
-    except (OSError, ValueError) as error:
-        raise SettingError(f"model = {start.model!r} cannot be loaded: {str(error).splitlines()[0]}") from error
-    if tokenizer.eos_token_id is None:
-        raise SettingError(f"the tokenizer of {start.model} has no end-of-text token; completions could not end")
-    return model.to(device), tokenizer
-
-
 def evaluate(policy: CausalPolicy, world: Prompts, seed: int, batch: int = 512) -> Evaluation:
     """One completion of every prompt at the policy's temperature, and the likeliest one. The meter is left as it was."""
     meter, means = world.meter.state_dict(), []
@@ -173,16 +147,6 @@ def evaluate(policy: CausalPolicy, world: Prompts, seed: int, batch: int = 512) 
         means.append(sum(scores) / len(scores))
     world.meter.load_state_dict(meter)
     return Evaluation(means[0], means[1], shown)
-
-
-def save_model(trained: Trained, folder: Path) -> None:
-    """The model and tokenizer as transformers reads them. Raises `PolytheoryError` when the disk refuses."""
-    require("transformers.utils.logging", "lm").disable_progress_bar()  # it would draw over the live table
-    try:
-        trained.model.save_pretrained(folder, safe_serialization=True)
-        trained.tokenizer.save_pretrained(folder)
-    except OSError as error:
-        raise PolytheoryError(f"cannot write the model to {folder}: {error.strerror or error}") from error
 
 
 def _percent(x: float) -> str:

@@ -24,7 +24,7 @@ class CausalPolicy(Memoryless):
 
     Fields:
         model: its weights; never changed by a run, which trains a copy.
-        eos: token that ends a completion.
+        eos: token that ends a completion, or several of which any does.
         temperature: of sampling and of every log-prob alike, > 0: a ratio of laws needs one temperature.
 
         route: of `token_log_probs`; "naive" where a second derivative is wanted.
@@ -33,7 +33,7 @@ class CausalPolicy(Memoryless):
     """
 
     model: Any
-    eos: int
+    eos: int | tuple[int, ...]
     temperature: float = 1.0
     route: str = "chunked"
 

@@ -7,6 +7,7 @@ generator state.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,7 @@ def sample(
     prompt_mask: Bool[torch.Tensor, "m p"],
     uniforms: Float[torch.Tensor, "n t"],
     *,
-    eos: int,
+    eos: int | Sequence[int],
     temperature: float = 1.0,
 ) -> Completions:
     """Complete every prompt n / m times; rows of a prompt stand together.
@@ -45,7 +46,7 @@ def sample(
         model: a transformers causal model; used in evaluation mode.
         prompts: token ids, padded on the left. prompt_mask: False on padding.
         uniforms: in [0, 1), one per token of every completion; t bounds the length.
-        eos: the token that ends a completion.
+        eos: the token, or tokens, that end a completion.
         temperature: > 0 divides the logits; 0 takes the likeliest token (log-probs are then those of temperature 1).
 
     Raises `SettingError` for a negative temperature or when n is not a multiple of m.
@@ -66,6 +67,7 @@ def sample(
     cache, logits = out.past_key_values, out.logits[:, -1].repeat_interleave(n // m, 0)
     if n > m:
         cache.batch_repeat_interleave(n // m)
+    ends = torch.tensor([eos] if isinstance(eos, int) else list(eos), device=prompts.device)
     alive = torch.ones(n, dtype=torch.bool, device=prompts.device)
     tokens, masks, log_probs = [], [], []
     for t in range(longest):
@@ -74,7 +76,7 @@ def sample(
         tokens.append(torch.where(alive, token, 0))
         log_probs.append(torch.where(alive, law.gather(1, token[:, None])[:, 0], 0.0))
         masks.append(alive)
-        alive = alive & (token != eos)
+        alive = alive & ~torch.isin(token, ends)
         if t + 1 == longest or not bool(alive.any()):
             break
         attention = torch.cat([attention, torch.ones_like(attention[:, :1])], 1)

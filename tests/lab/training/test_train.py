@@ -15,10 +15,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from polytheory.cli.main import call
 from polytheory.errors import ColumnError, SettingError
 from polytheory.lab.training import data as datas
+from polytheory.lab.training.models import save_model
 from polytheory.lab.training.page import page, write_card
 from polytheory.lab.training.recipe import Problem, read
 from polytheory.lab.training.show import Live
-from polytheory.lab.training.train import save_model, train
+from polytheory.lab.training.train import train
 
 SMALL = {
     "steps": 4, "sft_steps": 3, "sft_batch": 8, "rows": 64, "held_out": 16, "prompts": 2, "group_size": 4, "every": 1,

@@ -91,6 +91,19 @@ def test_the_policy_gives_its_completions_the_sampler_s_log_probs(model, prompts
     assert (other - done.log_probs).abs().max() > 100 * CLOSE
 
 
+def test_any_of_several_tokens_ends_a_completion(model, prompts):
+    u = torch.from_numpy(np.random.default_rng(2).random((12, 6)))
+    policy = CausalPolicy(model, (1, 5, 9))
+    done = sample(model, *prompts, u, eos=policy.with_model(model).eos)
+    ended = set()
+    for i in range(12):
+        tokens = done.actions[i][done.mask[i]].tolist()
+        assert not {1, 5, 9} & set(tokens[:-1])
+        assert bool(done.finished[i]) == (tokens[-1] in (1, 5, 9)) == (len(tokens) < 6 or tokens[-1] in (1, 5, 9))
+        ended |= {tokens[-1]} & {1, 5, 9}
+    assert len(ended) > 1
+
+
 def test_temperature_0_takes_the_likeliest_token(model, prompts):
     u = torch.zeros(3, 1, dtype=torch.float64)
     done = sample(model, *prompts, u, eos=1, temperature=0.0)

@@ -1,0 +1,95 @@
+"""The model and tokenizer of a recipe: made here, or read by transformers; and written at the end as it reads them."""
+
+from __future__ import annotations
+
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from polytheory.errors import PolytheoryError, SettingError, require
+from polytheory.lab.training.recipe import Start
+from polytheory.scaled.language.tiny import character_tokenizer, tiny_model
+
+DTYPES = ("float32", "bfloat16")
+
+
+def make_model(start: Start, seed: int, device: str) -> tuple[Any, Any]:
+    """Model and tokenizer; the tokenizer pads on the left and has a padding token.
+
+    Raises `SettingError` for a model that transformers cannot load, or whose log-probs cannot be computed here.
+    """
+    if start.dtype not in DTYPES:
+        raise SettingError(f"dtype = {start.dtype!r}; use {' or '.join(map(repr, DTYPES))}")
+    dtype = getattr(torch, start.dtype)
+    if start.model == "tiny":
+        tokenizer = character_tokenizer()
+        return tiny_model(len(tokenizer), seed=seed).to(device, dtype), tokenizer
+    transformers = require("transformers", "lm")
+    require("transformers.utils.logging", "lm").disable_progress_bar()  # it would draw over the live table
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            start.model, padding_side="left", trust_remote_code=start.trust_remote_code
+        )
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            start.model, dtype=dtype, trust_remote_code=start.trust_remote_code
+        )
+    except Exception as error:  # whatever a folder that is no model, or a model's own code, makes transformers raise
+        raise SettingError(f"model = {start.model!r} cannot be loaded: {_first_line(error)}") from error
+    check_model(model, tokenizer, start.model)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token  # masked wherever it stands
+    return model.to(device), tokenizer
+
+
+def check_model(model: Any, tokenizer: Any, name: str) -> None:
+    """Raise `SettingError` for a pair that would train on wrong numbers, or fail late."""
+    if tokenizer.eos_token_id is None and not ends(model, tokenizer):
+        raise SettingError(f"the tokenizer of {name} has no end-of-text token; completions could not end")
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise SettingError(
+            f"the tokenizer of {name} has {len(tokenizer)} tokens, its model {rows} embeddings; they do not belong together"
+        )
+    if "position_ids" not in signature(model.base_model.forward).parameters:
+        raise SettingError(
+            f"{name} is a {type(model).__name__}, which takes no position_ids; padded prompts need them, try another model"
+        )
+    ids = torch.tensor([[0, 1 % rows, 0, 1 % rows]])
+    with torch.no_grad():
+        direct = model(input_ids=ids).logits.float()
+        states = model.base_model(input_ids=ids).last_hidden_state
+        gap = float((model.get_output_embeddings()(states).float() - direct).abs().max())
+    if not gap <= 1e-2 * float(
+        1 + direct.abs().max()
+    ):  # the same products in the same dtype, but for soft caps and scales
+        raise SettingError(
+            f"{name} changes its logits after the output layer (by {gap:.3g}: a soft cap or a scale), which the log-probs here "
+            "do not follow; try another model"
+        )
+
+
+def ends(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Tokens that end a completion: the tokenizer's end-of-text token first, then those that the model generates up to.
+
+    Chat models often have two, such as <|im_end|> for a turn and <|endoftext|> for a text.
+    """
+    found = [tokenizer.eos_token_id]
+    told = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    found += told if isinstance(told, list | tuple) else [told]
+    return tuple(dict.fromkeys(int(x) for x in found if x is not None))
+
+
+def save_model(trained: Any, folder: Path) -> None:
+    """The model and tokenizer as transformers reads them. Raises `PolytheoryError` when the disk refuses."""
+    require("transformers.utils.logging", "lm").disable_progress_bar()
+    try:
+        trained.model.save_pretrained(folder, safe_serialization=True)
+        trained.tokenizer.save_pretrained(folder)
+    except OSError as error:
+        raise PolytheoryError(f"cannot write the model to {folder}: {error.strerror or error}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{error}".strip().partition("\n")[0] or type(error).__name__
