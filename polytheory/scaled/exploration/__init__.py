@@ -1,0 +1,1 @@
+"""Exploration in torch: many replicas at once, and deep forms."""
