@@ -10,22 +10,30 @@ import torch
 
 from polytheory.errors import PolytheoryError, SettingError, require
 from polytheory.lab.training.recipe import Start
+from polytheory.scaled.language.adapters import Lora, adapted, add_adapters, merged
 from polytheory.scaled.language.tiny import character_tokenizer, tiny_model
 
 DTYPES = ("float32", "bfloat16")
 
 
-def make_model(start: Start, seed: int, device: str) -> tuple[Any, Any]:
+def make_model(start: Start, lora: Lora, seed: int, device: str) -> tuple[Any, Any]:
     """Model and tokenizer; the tokenizer pads on the left and has a padding token.
 
     Raises `SettingError` for a model that transformers cannot load, or whose log-probs cannot be computed here.
     """
+    model, tokenizer = _load(start, seed)
+    if lora.lora_rank:
+        add_adapters(model, lora, seed)
+    return model.to(device), tokenizer
+
+
+def _load(start: Start, seed: int) -> tuple[Any, Any]:
     if start.dtype not in DTYPES:
         raise SettingError(f"dtype = {start.dtype!r}; use {' or '.join(map(repr, DTYPES))}")
     dtype = getattr(torch, start.dtype)
     if start.model == "tiny":
         tokenizer = character_tokenizer()
-        return tiny_model(len(tokenizer), seed=seed).to(device, dtype), tokenizer
+        return tiny_model(len(tokenizer), seed=seed).to(dtype), tokenizer
     transformers = require("transformers", "lm")
     require("transformers.utils.logging", "lm").disable_progress_bar()  # it would draw over the live table
     try:
@@ -40,7 +48,7 @@ def make_model(start: Start, seed: int, device: str) -> tuple[Any, Any]:
     check_model(model, tokenizer, start.model)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # masked wherever it stands
-    return model.to(device), tokenizer
+    return model, tokenizer
 
 
 def check_model(model: Any, tokenizer: Any, name: str) -> None:
@@ -81,11 +89,27 @@ def ends(model: Any, tokenizer: Any) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(x) for x in found if x is not None))
 
 
+def count(model: Any) -> str:
+    """How many weights there are, and how many of them are trained where not all are."""
+    size = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return f"{size:,} parameters" + (f" ({trained:,} trained)" if trained < size else "")
+
+
 def save_model(trained: Any, folder: Path) -> None:
-    """The model and tokenizer as transformers reads them. Raises `PolytheoryError` when the disk refuses."""
+    """The model and tokenizer as transformers reads them; adapters merged, as they are, or both (then in ``adapter``).
+
+    Raises `PolytheoryError` when the disk refuses.
+    """
     require("transformers.utils.logging", "lm").disable_progress_bar()
+    places = {folder: trained.model}
+    if adapted(trained.model) and trained.recipe.lora.lora_save != "adapter":
+        places = {folder: merged(trained.model)}
+        if trained.recipe.lora.lora_save == "both":
+            places[folder / "adapter"] = trained.model
     try:
-        trained.model.save_pretrained(folder, safe_serialization=True)
+        for place, model in places.items():
+            model.save_pretrained(place)
         trained.tokenizer.save_pretrained(folder)
     except OSError as error:
         raise PolytheoryError(f"cannot write the model to {folder}: {error.strerror or error}") from error

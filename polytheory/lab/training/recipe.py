@@ -16,6 +16,7 @@ from typing import Any
 
 from polytheory.catalog import find
 from polytheory.errors import SettingError, UnknownNameError
+from polytheory.scaled.language.adapters import Lora
 from polytheory.scaled.language.finetune import Finetune
 from polytheory.scaled.language.optimiser import AdamW, NPgIgt, Sgd
 
@@ -105,6 +106,7 @@ class Recipe:
     settings: Mapping[str, Any]
     problem: Problem = field(default_factory=Problem)
     start: Start = field(default_factory=Start)
+    lora: Lora = field(default_factory=Lora)
     optimiser: Mapping[str, Any] = field(default_factory=dict)
     driver: Mapping[str, Any] = field(default_factory=dict)
     output: Output = field(default_factory=Output)
@@ -115,7 +117,7 @@ class Recipe:
 
     def flat(self) -> dict[str, Any]:
         """Every key that the recipe sets or has a default for, as a flat file would hold them."""
-        sections = (self.problem, self.start, self.output)
+        sections = (self.problem, self.start, self.lora, self.output)
         own = {f.name: getattr(x, f.name) for x in sections for f in fields(x)}
         return {"method": self.method, **self.settings, **self.optimiser, **self.driver, **own}
 
@@ -190,7 +192,7 @@ def _trainable() -> str:
     return ", ".join(entry.name for entry in methods() if entry.family == "posttraining")
 
 
-_SECTIONS: dict[str, Any] = {"problem": Problem, "start": Start, "output": Output}
+_SECTIONS: dict[str, Any] = {"problem": Problem, "start": Start, "lora": Lora, "output": Output}
 
 
 def _of_kind(key: str, value: Any, f: Any) -> Any:

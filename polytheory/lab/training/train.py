@@ -16,9 +16,10 @@ from polytheory.access.language import Demonstrations, Prompts
 from polytheory.errors import SettingError
 from polytheory.history import History
 from polytheory.lab.training import data as datas
-from polytheory.lab.training.models import ends, make_model
+from polytheory.lab.training.models import count, ends, make_model
 from polytheory.lab.training.recipe import OPTIMISERS, Recipe
 from polytheory.run import Run, run
+from polytheory.scaled.language.adapters import without_dropout
 from polytheory.scaled.language.finetune import Finetune
 from polytheory.scaled.language.optimiser import AdamW
 from polytheory.scaled.language.policy import CausalPolicy
@@ -82,9 +83,8 @@ def train(
     make_algorithm(recipe, CausalPolicy(None, 0, start.temperature))  # a bad setting is an error before any work
     folder = None if output is None else Path(output)
     known = datas.load(recipe.problem, seed)
-    model, tokenizer = make_model(start, seed, device)
-    size = sum(p.numel() for p in model.parameters())
-    say(f"{start.model} model, {size:,} parameters, {device}; {len(known.train['prompt'])} prompts")
+    model, tokenizer = make_model(start, recipe.lora, seed, device)
+    say(f"{start.model} model, {count(model)}, {device}; {len(known.train['prompt'])} prompts")
     worlds = {
         name: Prompts(
             rows, tokenizer, known.rewards, max_length=known.completion_length,
@@ -99,10 +99,12 @@ def train(
         rows = datas.demonstrations(recipe.problem, known.train, start.demonstrations)
         followed = AdamW(start.sft_step_size, warm_up=start.sft_warm_up)
         end = run(
-            Sft(policy, followed, start.sft_batch), Demonstrations(rows, tokenizer, name="demonstrations", device=device),
+            Sft(policy, followed, start.sft_batch, dropout=recipe.lora.lora_dropout > 0),
+            Demonstrations(rows, tokenizer, name="demonstrations", device=device),
             steps=start.sft_steps, seed=seed, checkpoint=folder and folder / "warm-start", every=out.every, progress=progress,
         )  # fmt: skip
         warm, policy = end.history, policy.with_model(end.state.model)
+    without_dropout(policy.model)
     before = evaluate(policy, worlds["held-out"], seed)
     say(
         f"before: {_percent(before.sampled)} right at temperature {start.temperature:g}, {_percent(before.greedy)} greedily"

@@ -7,7 +7,6 @@ size and number of processes do not change the gradient.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from polytheory.algorithm import Info
 from polytheory.errors import DivergedError, SettingError
 from polytheory.rollouts import checked
 from polytheory.scaled.language import metrics
+from polytheory.scaled.language.adapters import trainable_copy
 from polytheory.scaled.language.optimiser import AdamW, NPgIgt, Sgd
 from polytheory.scaled.language.policy import CausalPolicy
 from polytheory.scaled.posttraining.base import PARTS, Counts
@@ -95,8 +95,8 @@ class Finetune:
             raise SettingError("micro_batch_size is for tabular compositions; fine-tuning takes micro_batch")
 
     def init(self, access: Any, seed: int, replica: int = 0) -> FinetuneState:
-        """A copy of the policy's model, nothing sampled yet."""
-        model = copy.deepcopy(self.method.policy.model)
+        """A copy of the policy's model, nothing sampled yet; weights that are frozen are shared with it."""
+        model = trainable_copy(self.method.policy.model)
         return FinetuneState(model, self.optimiser.make(model.parameters()), 0, 0, seed, replica, {})
 
     def policy(self, state: FinetuneState) -> CausalPolicy:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from polytheory.access import Grant, Key
 from polytheory.algorithm import Info
 from polytheory.errors import SettingError
+from polytheory.scaled.language.adapters import dropping, trainable_copy
 from polytheory.scaled.language.finetune import FinetuneState
 from polytheory.scaled.language.optimiser import AdamW, Sgd
 from polytheory.scaled.language.policy import CausalPolicy
@@ -22,6 +23,7 @@ class Sft:
         start: the policy to start from.
         optimiser: how the gradient is followed.
         batch: demonstrations of one step, >= 1.
+        dropout: True puts the model's dropout to work; what is dropped hangs on seed and step alone.
 
     Raises `SettingError`.
     """
@@ -29,6 +31,7 @@ class Sft:
     start: CausalPolicy
     optimiser: AdamW | Sgd = field(default_factory=AdamW)
     batch: int = 128
+    dropout: bool = False
 
     requires: ClassVar[frozenset[Grant]] = frozenset({Grant.DATA})
 
@@ -37,16 +40,17 @@ class Sft:
             raise SettingError(f"batch = {self.batch}; it must be at least 1")
 
     def init(self, access: Any, seed: int, replica: int = 0) -> FinetuneState:
-        """A copy of the starting model."""
-        model = copy.deepcopy(self.start.model)
+        """A copy of the starting model; weights that are frozen are shared with it."""
+        model = trainable_copy(self.start.model)
         return FinetuneState(model, self.optimiser.make(model.parameters()), 0, 0, seed, replica, {})
 
     def step(self, state: FinetuneState, access: Any) -> tuple[FinetuneState, Info]:
         """One update on the next ``batch`` demonstrations."""
         columns = access.next_rows(Key(state.seed, "sft", 0), state.t * self.batch, self.batch)
-        found = self.policy(state).log_probs(columns)
-        loss = -found.sum() / columns["mask"].sum()
-        loss.backward()
+        with dropping(state.model, Key(state.seed, "sft", state.t)) if self.dropout else nullcontext():
+            found = self.policy(state).log_probs(columns)
+            loss = -found.sum() / columns["mask"].sum()
+            loss.backward()
         norm = self.optimiser.apply(state.optimizer, state.updates)
         state.t, state.updates = state.t + 1, state.updates + 1
         return state, {"loss": float(loss.detach()), "gradient_norm": norm}

@@ -31,6 +31,7 @@ def test_no_key_has_two_homes():
         sections = [
             recipes.Problem,
             recipes.Start,
+            recipes.Lora,
             recipes.Output,
             Finetune,
             recipes.OPTIMISERS[read(name).output.follow],
