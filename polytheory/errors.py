@@ -70,6 +70,10 @@ class MismatchError(PolytheoryError, ArithmeticError):
     """The sampler's law is not the law that is trained."""
 
 
+class SamplerError(PolytheoryError, RuntimeError):
+    """The engine that completes prompts does not answer, or refuses."""
+
+
 class DivergedError(PolytheoryError, ArithmeticError):
     """Training left the finite numbers; the last checkpoint is kept."""
 

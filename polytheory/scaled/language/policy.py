@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,9 +11,9 @@ from polytheory._typing import Bool, Float, Int
 from polytheory.errors import SettingError
 from polytheory.policies import Memoryless
 from polytheory.rollouts import LogProbs
-from polytheory.scaled.language.sampler import Completions, positions, sample
+from polytheory.scaled.language.sampler import Completions, positions
+from polytheory.scaled.language.samplers.base import Cached, Sampler
 from polytheory.scaled.posttraining.log_probs import token_log_probs
-from polytheory.streams import uniforms
 
 Columns = dict[str, Any]
 
@@ -28,6 +28,7 @@ class CausalPolicy(Memoryless):
         temperature: of sampling and of every log-prob alike, > 0: a ratio of laws needs one temperature.
 
         route: of `token_log_probs`; "naive" where a second derivative is wanted.
+        sampler: who completes prompts; our own cached sampler unless another is given.
 
     Raises `SettingError` for a temperature that is not positive.
     """
@@ -36,6 +37,7 @@ class CausalPolicy(Memoryless):
     eos: int | tuple[int, ...]
     temperature: float = 1.0
     route: str = "chunked"
+    sampler: Sampler = field(default_factory=Cached)
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -50,7 +52,7 @@ class CausalPolicy(Memoryless):
 
     def with_model(self, model: Any) -> CausalPolicy:
         """The same policy with another model's weights."""
-        return CausalPolicy(model, self.eos, self.temperature, self.route)
+        return replace(self, model=model)
 
     @torch.no_grad()
     def probs(self, m: Any, h: int, s: Int[torch.Tensor, "n k"]) -> Float[torch.Tensor, "n V"]:
@@ -74,9 +76,10 @@ class CausalPolicy(Memoryless):
         greedy: bool = False,
     ) -> Completions:
         """n completions of at most ``longest`` tokens, n / m for every prompt; random numbers hang on (key, row id)."""
-        u = uniforms(*key, row_id.to(prompts.device), longest)
         temperature = 0.0 if greedy else self.temperature
-        return sample(self.model, prompts, prompt_mask, u, eos=self.eos, temperature=temperature)
+        return self.sampler.complete(
+            self.model, prompts, prompt_mask, row_id, key, longest, eos=self.eos, temperature=temperature
+        )
 
     def log_probs(self, columns: Columns) -> Float[torch.Tensor, "n t"]:
         """Log-probs of the completions, differentiable in the weights; 0 where masked; never an [n, t, V] tensor.
