@@ -121,6 +121,11 @@ class Prompts:
         """Number of prompts."""
         return len(self._ids)
 
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt."""
+        return max(map(len, self._ids))
+
     def state_dict(self) -> dict[str, Any]:
         """The meter; the place in the data is a counter of the algorithm."""
         return {"meter": self.meter.state_dict()}

@@ -19,6 +19,7 @@ from polytheory.errors import SettingError, UnknownNameError
 from polytheory.scaled.language.adapters import Lora
 from polytheory.scaled.language.finetune import Finetune
 from polytheory.scaled.language.optimiser import AdamW, NPgIgt, Sgd
+from polytheory.scaled.language.samplers.base import Sampling
 
 OPTIMISERS: dict[str, Any] = {"adamw": AdamW, "sgd": Sgd, "n-pg-igt": NPgIgt}
 SHIPPED = files("polytheory") / "recipes"
@@ -110,6 +111,7 @@ class Recipe:
     optimiser: Mapping[str, Any] = field(default_factory=dict)
     driver: Mapping[str, Any] = field(default_factory=dict)
     output: Output = field(default_factory=Output)
+    sampling: Sampling = field(default_factory=Sampling)
 
     def algorithm(self) -> type:
         """The method's class in the scaled room. Raises `SettingError` for a method that trains no language model."""
@@ -117,7 +119,7 @@ class Recipe:
 
     def flat(self) -> dict[str, Any]:
         """Every key that the recipe sets or has a default for, as a flat file would hold them."""
-        sections = (self.problem, self.start, self.lora, self.output)
+        sections = (self.problem, self.start, self.lora, self.output, self.sampling)
         own = {f.name: getattr(x, f.name) for x in sections for f in fields(x)}
         return {"method": self.method, **self.settings, **self.optimiser, **self.driver, **own}
 
@@ -192,7 +194,9 @@ def _trainable() -> str:
     return ", ".join(entry.name for entry in methods() if entry.family == "posttraining")
 
 
-_SECTIONS: dict[str, Any] = {"problem": Problem, "start": Start, "lora": Lora, "output": Output}
+_SECTIONS: dict[str, Any] = {
+    "problem": Problem, "start": Start, "lora": Lora, "output": Output, "sampling": Sampling,
+}  # fmt: skip
 
 
 def _of_kind(key: str, value: Any, f: Any) -> Any:

@@ -92,7 +92,9 @@ def train(
         )
         for name, rows in (("train", known.train), ("held-out", known.held_out))
     }  # fmt: skip
-    policy = CausalPolicy(model, ends(model, tokenizer), start.temperature)
+    room = known.completion_length + max(world.longest_prompt for world in worlds.values())
+    sampler = recipe.sampling.make(room)
+    policy = CausalPolicy(model, ends(model, tokenizer), start.temperature, sampler=sampler)
     warm = None
     if start.sft_steps:
         say(f"warm start: {start.sft_steps} supervised steps")
@@ -117,6 +119,7 @@ def train(
     say(
         f"after: {_percent(after.sampled)} right at temperature {start.temperature:g}, {_percent(after.greedy)} greedily"
     )
+    sampler.close()
     return Trained(recipe, before, after, end, tokenizer, warm)
 
 

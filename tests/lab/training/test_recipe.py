@@ -33,6 +33,7 @@ def test_no_key_has_two_homes():
             recipes.Start,
             recipes.Lora,
             recipes.Output,
+            recipes.Sampling,
             Finetune,
             recipes.OPTIMISERS[read(name).output.follow],
         ]
@@ -81,6 +82,7 @@ def test_a_file_of_one_s_own(tmp_path):
         ({"follow": "n-pg-igt", "betas": [0.9, 0.9]}, UnknownNameError, "betas"),
         ({"follow": "n-pg-igt", "eta0": 2.0}, SettingError, "eta0 = 2.0"),
         ({"trust_remote_code": 1}, SettingError, "true or false"),
+        ({"sampler": "vlm"}, UnknownNameError, "vllm"),
     ],
 )
 def test_bad_keys_and_values_are_one_line(given, error, text):

@@ -11,6 +11,7 @@ import transformers
 
 from polytheory.errors import MissingExtraError, SettingError, UnknownNameError
 from polytheory.run import run
+from polytheory.scaled.language.adapters import Lora, add_adapters
 from polytheory.scaled.language.finetune import Finetune
 from polytheory.scaled.language.optimiser import NPgIgt
 from polytheory.scaled.language.policy import CausalPolicy
@@ -125,7 +126,9 @@ def test_every_way_to_write_weights_changes_the_fingerprint(model):
             torch.nextafter(w.data.view(-1)[:1], torch.tensor(9.0))
         ),
         "two rows in each other's place": lambda m, w: w.data.copy_(w.data[[1, 0, *range(2, len(w))]].clone()),
-        "two columns in each other's place": lambda m, w: w.data.copy_(w.data[:, [1, 0, *range(2, w.shape[1])]].clone()),
+        "two columns in each other's place": lambda m, w: w.data.copy_(
+            w.data[:, [1, 0, *range(2, w.shape[1])]].clone()
+        ),
         "an optimiser": lambda m, w: torch.optim.SGD([_with_gradient(w)], lr=0.1).step(),
         "another tensor": lambda m, w: setattr(w, "data", w.data + 1e-6),
         "a checkpoint": lambda m, w: m.load_state_dict({k: x * 2 for k, x in m.state_dict().items()}),
@@ -164,9 +167,7 @@ def test_a_tied_output_layer_is_among_the_weights():
 
 
 def test_adapters_are_merged_and_the_model_in_training_is_left_alone(model, prompts):
-    from peft import LoraConfig, get_peft_model
-
-    adapted = get_peft_model(copy.deepcopy(model), LoraConfig(r=2, target_modules=["q_proj", "up_proj"]))
+    adapted = add_adapters(copy.deepcopy(model), Lora(lora_rank=2, lora_targets=("q_proj", "up_proj")), seed=0)
     with torch.no_grad():
         for name, p in adapted.named_parameters():
             if "lora_B" in name:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from polytheory.errors import require
 from polytheory.access.batched import inverse_cdf
+from polytheory.errors import require
 from polytheory.scaled.language.sampler import Completions
 from polytheory.scaled.language.samplers.rows import check_rows, ends_of
 from polytheory.streams import uniforms
@@ -67,9 +67,7 @@ class Generate:
         mask = ended.cumsum(1) - ended == 0  # True up to and with the first end token
         log_probs = torch.stack(draw.log_probs, 1)
         finished = (ended.bool() & mask).any(1)
-        return Completions(
-            torch.where(mask, actions, 0), mask, torch.where(mask, log_probs, 0.0), finished
-        )
+        return Completions(torch.where(mask, actions, 0), mask, torch.where(mask, log_probs, 0.0), finished)
 
     def close(self) -> None:
         """Nothing is held."""

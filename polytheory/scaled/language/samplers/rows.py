@@ -28,9 +28,7 @@ def check_rows(prompts: Int[torch.Tensor, "m p"], row_id: Int[torch.Tensor, " n"
     return n // m
 
 
-def unpadded(
-    prompts: Int[torch.Tensor, "m p"], prompt_mask: Bool[torch.Tensor, "m p"], each: int
-) -> list[list[int]]:
+def unpadded(prompts: Int[torch.Tensor, "m p"], prompt_mask: Bool[torch.Tensor, "m p"], each: int) -> list[list[int]]:
     """Token ids of the prompt of every row, without padding."""
     own = [row[keep].tolist() for row, keep in zip(prompts.cpu(), prompt_mask.cpu(), strict=True)]
     return [ids for ids in own for _ in range(each)]

@@ -141,9 +141,10 @@ def head_dimension(config: Any) -> int:
 
 def check_model(model: Any) -> None:
     """Raise `SettingError` for what vLLM cannot run beside the trainer, before it starts."""
-    if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+    processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    if processes > 1:
         raise SettingError(
-            f"sampler = 'vllm' in {torch.distributed.get_world_size()} processes; an engine in each would not end, use 'vllm-server'"
+            f"sampler = 'vllm' in {processes} processes; the engine serves one, use sampler = 'vllm-server'"
         )
     if model.device.type == "cpu":
         known = require("vllm.v1.attention.backends.cpu_attn", "vllm").CPUAttentionBackend.get_supported_head_sizes()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
+
+from polytheory.scaled.language.adapters import merged
 
 Named = dict[str, torch.Tensor]
 
@@ -15,12 +16,10 @@ def named_weights(model: Any) -> Named:
     """Every weight by the name that transformers gives it, whole (not sharded), adapters merged into what they adapt.
 
     The output layer is among them also where it is tied to the embeddings: an engine that holds it apart would keep its old
-    one. With sharded parameters every process must call this. A model with adapters is copied to merge them, since taking a
-    merge back would change the weights in training by a rounding.
+    one. With sharded parameters every process must call this. Adapters are merged into a copy, since taking a merge back
+    would change the weights in training by a rounding.
     """
-    model = getattr(model, "module", model)  # data-parallel wrappers
-    if hasattr(model, "merge_and_unload"):  # PEFT
-        model = copy.deepcopy(model).merge_and_unload()
+    model = merged(getattr(model, "module", model))  # under a data-parallel wrapper
     return {name: _whole(x.detach()) for name, x in model.state_dict().items()}
 
 
