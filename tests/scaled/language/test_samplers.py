@@ -172,14 +172,14 @@ def test_adapters_are_merged_and_the_model_in_training_is_left_alone(model, prom
         for name, p in adapted.named_parameters():
             if "lora_B" in name:
                 p.normal_(generator=torch.Generator().manual_seed(0))
-    before = {k: x.clone() for k, x in adapted.state_dict().items()}
+    before = {k: x.clone() for k, x in adapted.named_parameters()}
     found = named_weights(adapted)
     plain = copy.deepcopy(model)
     plain.load_state_dict(found)
     ids = prompts[0][:1, -3:]
     torch.testing.assert_close(plain(ids).logits, adapted(ids).logits, rtol=1e-4, atol=1e-4)
     assert (plain(ids).logits - model(ids).logits).abs().max() > 0.01
-    assert all(torch.equal(x, before[k]) for k, x in adapted.state_dict().items())
+    assert all(torch.equal(x, before[k]) for k, x in adapted.named_parameters())
 
 
 def test_requests_write_out_all_that_shapes_the_law():
