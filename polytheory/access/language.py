@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,50 +12,10 @@ import torch
 
 from polytheory._typing import Int
 from polytheory.access._grants import Grant, Key, Meter, Requests, Spec, check_grants
+from polytheory.access.scoring import WeightedReward as WeightedReward
 from polytheory.errors import ColumnError, SettingError
 from polytheory.streams import uniforms
 from polytheory.trajectories import Trajectories
-
-
-@dataclass(frozen=True, eq=False)
-class WeightedReward:
-    """One reward of a completion: ``function(completions, **columns)`` returns a finite number for each; ``weight`` is its
-    factor in the score; it is logged as ``reward/<name>``."""
-
-    name: str
-    function: Callable[..., Sequence[float]]
-    weight: float = 1.0
-
-    def check(self, columns: Sequence[str]) -> None:
-        """Raise `ColumnError` unless the function can be called with these columns of the data set."""
-        parameters = list(inspect.signature(self.function).parameters.values())
-        needed = [
-            p.name for p in parameters[1:] if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-        ]
-        for name in needed:
-            if name not in columns:
-                raise ColumnError(
-                    f"reward {self.name!r} needs the column {name!r}; the data set has {', '.join(columns)}: rename one"
-                )
-
-    def __call__(self, completions: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> np.ndarray:
-        """Scores [n] before weighting. Raises `ColumnError` for a wrong number of scores or one that is not finite."""
-        names = inspect.signature(self.function).parameters
-        takes_all = any(p.kind is p.VAR_KEYWORD for p in names.values())
-        first = next(iter(names))
-        given = {k: v for k, v in columns.items() if (takes_all or k in names) and k != first}
-        found = np.asarray([np.nan if x is None else float(x) for x in self.function(completions, **given)])
-        if found.shape != (len(completions),):
-            raise ColumnError(
-                f"reward {self.name!r} returned {len(found)} scores for {len(completions)} completions; one each is needed"
-            )
-        bad = np.flatnonzero(~np.isfinite(found))
-        if bad.size:
-            raise ColumnError(
-                f"reward {self.name!r} gave {found[bad[0]]} for the completion {completions[bad[0]]!r}; every reward must be "
-                "a finite number"
-            )
-        return found
 
 
 class Prompts:
@@ -110,11 +68,10 @@ class Prompts:
         name = f"{name or 'prompts'} ({len(rows['prompt'])} rows, sha256 {digest[:12]})"
         self.spec = Spec(None, len(tokenizer), max_length, 1.0, (-np.inf, np.inf), name=name)
         self._ids = self._encode(list(rows["prompt"]))
-        longest = max(range(len(self._ids)), key=lambda i: len(self._ids[i]))
-        if max_prompt_length is not None and len(self._ids[longest]) > max_prompt_length:
+        if max_prompt_length is not None and self.longest_prompt > max_prompt_length:
+            i = next(i for i, ids in enumerate(self._ids) if len(ids) == self.longest_prompt)
             raise SettingError(
-                f"prompt {longest} has {len(self._ids[longest])} tokens, max_prompt_length is {max_prompt_length}; drop it or "
-                "allow more"
+                f"prompt {i} has {self.longest_prompt} tokens, allowed are {max_prompt_length}; drop it or allow more"
             )
 
     def __len__(self) -> int:
@@ -182,14 +139,30 @@ class Prompts:
 
     def _encode(self, prompts: Sequence[Any]) -> list[list[int]]:
         if all(isinstance(p, str) for p in prompts):
-            return self.tokenizer(prompts, add_special_tokens=False).input_ids
-        if not all(isinstance(p, list) for p in prompts):
+            ids = self.tokenizer(prompts, add_special_tokens=False).input_ids
+            first = self.tokenizer("").input_ids[:1]  # what the tokenizer puts before every text, if anything
+            if first and first[0] == self.tokenizer.bos_token_id:
+                ids = [x if x[:1] == first else first + x for x in ids]
+        elif not all(isinstance(p, list) for p in prompts):
             raise ColumnError("column 'prompt' mixes kinds; every prompt is a text, or every one a list of messages")
-        if not getattr(self.tokenizer, "chat_template", None):
+        elif not getattr(self.tokenizer, "chat_template", None):
             raise ColumnError(
-                "prompts are lists of messages, and the tokenizer has no chat template; give texts instead"
+                "prompts are lists of messages, and the tokenizer has no chat template; give texts instead, or a chat model"
             )
-        return self.tokenizer.apply_chat_template(prompts, add_generation_prompt=True, return_dict=False)
+        else:
+            ids = [self._encode_messages(i, prompt) for i, prompt in enumerate(prompts)]
+        for i, x in enumerate(ids):
+            if not x:
+                raise ColumnError(f"prompt {i} is {prompts[i]!r}, which has no token; leave the row out")
+        return ids
+
+    def _encode_messages(self, i: int, prompt: Sequence[Any]) -> list[int]:
+        try:
+            return self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
+        except Exception as error:  # the template's own complaints, or a message it cannot read
+            raise ColumnError(
+                f"the tokenizer's chat template refuses prompt {i}: {type(error).__name__}: {error}"
+            ) from error
 
     def _padded(self, ids: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         longest = max(map(len, ids))
@@ -212,7 +185,10 @@ class Demonstrations(Prompts):
     """A fixed data set of prompts and the completions to imitate.
 
     Args:
-        rows: as in `Prompts`, with a column of texts named ``completion``; every one is ended by the end-of-text token.
+        rows: as in `Prompts`, with a column ``completion`` of texts or of one message each; every one is ended by the
+            end-of-text token.
+
+    Raises `ColumnError`.
     """
 
     grants: ClassVar[frozenset[Grant]] = frozenset({Grant.DATA})
@@ -222,7 +198,8 @@ class Demonstrations(Prompts):
             raise ColumnError(
                 f"demonstrations need a column 'completion'; the data set has {', '.join(rows)}: rename one"
             )
-        ids = tokenizer(list(rows["completion"]), add_special_tokens=False).input_ids
+        texts = [_text(i, x) for i, x in enumerate(rows["completion"])]
+        ids = tokenizer(texts, add_special_tokens=False).input_ids
         self._answers = [[*x, tokenizer.eos_token_id] for x in ids]
         unused = WeightedReward("none", lambda completions: [0.0] * len(completions))
         super().__init__(rows, tokenizer, [unused], max_length=max(map(len, self._answers)), name=name, device=device)
@@ -237,3 +214,11 @@ class Demonstrations(Prompts):
         mask = torch.tensor([[True] * len(a) + [False] * (longest - len(a)) for a in answers], device=self.device)
         self.meter.add("episodes", n)
         return {"prompt_ids": ids, "prompt_mask": prompt_mask, "actions": actions, "mask": mask}
+
+
+def _text(i: int, completion: Any) -> str:
+    if isinstance(completion, list) and len(completion) == 1 and isinstance(completion[0], dict):
+        completion = completion[0].get("content")
+    if not isinstance(completion, str):
+        raise ColumnError(f"completion {i} is {str(completion)[:60]!r}; give a text, or a list of one message")
+    return completion

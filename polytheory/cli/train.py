@@ -17,6 +17,7 @@ def train_model(
         list[str] | None,
         typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A shipped recipe or a TOML file, and keys to change."),
     ] = None,
+    task: Annotated[str, typer.Option(metavar="NAME", help="A built-in task: the same as task=NAME.")] = "",
     compare: Annotated[str, typer.Option(metavar="A,B,...", help="Train these recipes side by side.")] = "",
     seeds: Annotated[int, typer.Option(help="With --compare: seeds of each recipe.")] = 1,
     keys: Annotated[bool, typer.Option("--keys", help="Show the recipe's keys and values, and train nothing.")] = False,
@@ -37,7 +38,7 @@ def train_model(
     from polytheory.lab.training.show import Live
     from polytheory.lab.training.train import train
 
-    given = list(words or ())
+    given = list(words or ()) + ([f"task={task}"] if task else [])
     if compare:
         _compare([name.strip() for name in compare.split(",")], seeds, given, json)
         return

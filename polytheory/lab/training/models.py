@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,11 @@ def ends(model: Any, tokenizer: Any) -> tuple[int, ...]:
     told = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     found += told if isinstance(told, list | tuple) else [told]
     return tuple(dict.fromkeys(int(x) for x in found if x is not None))
+
+
+def limit(model: Any) -> int:
+    """Most tokens of a text: positions that the model has."""
+    return getattr(model.config, "max_position_embeddings", None) or sys.maxsize
 
 
 def count(model: Any) -> str:

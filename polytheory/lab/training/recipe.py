@@ -16,6 +16,7 @@ from typing import Any
 
 from polytheory.catalog import find
 from polytheory.errors import SettingError, UnknownNameError
+from polytheory.models.text.tasks import task
 from polytheory.scaled.language.adapters import Lora
 from polytheory.scaled.language.finetune import Finetune
 from polytheory.scaled.language.optimiser import AdamW, NPgIgt, Sgd
@@ -31,9 +32,15 @@ class Problem:
 
     Fields:
         task: a built-in task with its verifier, see `polytheory.models.text.tasks`; "" with ``data``.
-        data: a JSON Lines or Parquet file, or the name of a data set on the hub; "" with ``task``.
-        split: of ``data``. held_out: rows kept for evaluation, never trained on, >= 1. rows: of a task, >= 1.
-        reward: functions ``module:function`` called as ``f(completions, **columns)``; empty for the task's verifier.
+        data: a JSON Lines or Parquet file, a folder, or the name of a data set on the hub; "" with ``task``.
+        split: of ``data``, such as "train[:1000]". subset: of a data set that has several, such as "main" of openai/gsm8k.
+        prompt_column, answer_column: columns of ``data`` that are known as ``prompt`` and ``answer`` from then on.
+        system_prompt: first message of every prompt that has no system message; "" for none.
+        chat: texts become messages of a user (with a system prompt always); False gives the text to the model as it is.
+        rows: of a task, >= 1.
+        held_out: rows kept for evaluation, never trained on; 0 for 500, or a tenth of the data where that is less.
+        reward: any of "math", "exact-match", "think-format", or functions ``module:function`` called as
+            ``f(completions, **columns)``; empty for the task's verifier.
         reward_weights: one factor each; empty for ones.
         completion_length: longest completion in tokens, >= 1; 0 for the task's own.
         prompt_length: longest prompt in tokens; 0 allows any.
@@ -42,8 +49,13 @@ class Problem:
     task: str = "sort"
     data: str = ""
     split: str = "train"
+    subset: str = ""
+    prompt_column: str = "prompt"
+    answer_column: str = "answer"
+    system_prompt: str = ""
+    chat: bool = False
     rows: int = 20_000
-    held_out: int = 500
+    held_out: int = 0
     reward: tuple[str, ...] = ()
     reward_weights: tuple[float, ...] = ()
     completion_length: int = 0
@@ -59,8 +71,10 @@ class Start:
         dtype: "float32" or "bfloat16". device: where it runs, "" for the first GPU, else the CPU.
         trust_remote_code: let a model's own code run; off unless asked for.
         temperature: of sampling and log-probs, > 0.
-        demonstrations: what the warm start imitates: names of the task's demonstrations in turn, or one column of ``data``.
-        sft_steps: supervised updates, >= 0. sft_step_size, sft_warm_up, sft_batch: their AdamW.
+        demonstrations: what the warm start imitates: names of the task's demonstrations in turn, or one column of ``data``;
+            empty for the task's own, or the column ``completion``.
+        sft_steps: supervised updates, >= 0; for the tiny model a task has its own number.
+        sft_step_size, sft_warm_up, sft_batch: their AdamW.
     """
 
     model: str = "tiny"
@@ -68,8 +82,8 @@ class Start:
     device: str = ""
     trust_remote_code: bool = False
     temperature: float = 1.0
-    demonstrations: tuple[str, ...] = ("ascending", "descending", "copy")
-    sft_steps: int = 120
+    demonstrations: tuple[str, ...] = ()
+    sft_steps: int = 0
     sft_step_size: float = 2e-3
     sft_warm_up: int = 20
     sft_batch: int = 128
@@ -80,7 +94,8 @@ class Output:
     """How long, where to, and how often.
 
     Fields:
-        steps: of reinforcement learning in all, >= 1. seed: of every random number.
+        steps: of reinforcement learning in all, >= 1; for the tiny model a task has its own number.
+        seed: of every random number.
         output: folder of checkpoints, history and the trained model; the same command goes on from there.
         every: how often to save. evaluate_every: steps between evaluations, 0 for start and end only.
         report_to: any of "tensorboard", "wandb", "trackio".
@@ -150,12 +165,16 @@ def read(source: str = "grpo", changes: Mapping[str, Any] | None = None) -> Reci
     tables = [k for k, v in given.items() if isinstance(v, dict)]
     if tables:
         raise SettingError(f"{source} has a table [{tables[0]}]; a recipe is flat: write key = value only")
-    return resolve(Path(source).stem, {**given, **(changes or {})})
+    changes = changes or {}
+    for here, there in (("task", "data"), ("data", "task")):
+        if changes.get(here) and there not in changes:
+            given.pop(there, None)  # who names the one does not want the file's other
+    return resolve(Path(source).stem, {**given, **changes})
 
 
 def resolve(name: str, given: Mapping[str, Any]) -> Recipe:
     """A recipe from its keys; errors as in `read`."""
-    given = dict(given)
+    given = _with_defaults(given)
     method = given.pop("method", "grpo")
     settings = {f.name: f for f in fields(method_class(method)) if f.name not in ("policy", "step_size")}
     follow = given.get("follow", "adamw")
@@ -178,6 +197,18 @@ def resolve(name: str, given: Mapping[str, Any]) -> Recipe:
     recipe = Recipe(name, method, parts["settings"], optimiser=parts["optimiser"], driver=parts["driver"], **made)
     follows(**recipe.optimiser)  # its own checks
     return recipe
+
+
+def _with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys with those that hang on others: data stands in the place of the task; a task knows what the tiny model needs."""
+    given = dict(given)
+    if given.get("data"):
+        given.setdefault("task", "")
+    name = given.get("task", Problem.task)
+    if name and given.get("model", Start.model) == Start.model and isinstance(name, str):
+        it = task(name)
+        given = {"sft_steps": it.sft_steps, "steps": it.steps, **given}
+    return given
 
 
 def method_class(method: str) -> type:

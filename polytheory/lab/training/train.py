@@ -16,7 +16,7 @@ from polytheory.access.language import Demonstrations, Prompts
 from polytheory.errors import SettingError
 from polytheory.history import History
 from polytheory.lab.training import data as datas
-from polytheory.lab.training.models import count, ends, make_model
+from polytheory.lab.training.models import count, ends, limit, make_model
 from polytheory.lab.training.recipe import OPTIMISERS, Recipe
 from polytheory.run import Run, run
 from polytheory.scaled.language.adapters import without_dropout
@@ -93,6 +93,11 @@ def train(
         for name, rows in (("train", known.train), ("held-out", known.held_out))
     }  # fmt: skip
     room = known.completion_length + max(world.longest_prompt for world in worlds.values())
+    if room > limit(model):
+        raise SettingError(
+            f"a prompt and its completion may have {room} tokens, {start.model} has {limit(model)} positions; lower "
+            "completion_length, or leave out long prompts"
+        )
     sampler = recipe.sampling.make(room)
     policy = CausalPolicy(model, ends(model, tokenizer), start.temperature, sampler=sampler)
     warm = None
@@ -148,10 +153,15 @@ def evaluate(policy: CausalPolicy, world: Prompts, seed: int, batch: int = 512) 
             scores += np.asarray(traj.score).tolist()
             if not greedy and not shown:
                 texts = world.decode(traj.actions[:SAMPLES], traj.mask[:SAMPLES])
-                shown = [(str(world.rows["prompt"][i]), text, scores[i]) for i, text in enumerate(texts)]
+                shown = [(_shown(world.rows["prompt"][i]), text, scores[i]) for i, text in enumerate(texts)]
         means.append(sum(scores) / len(scores))
     world.meter.load_state_dict(meter)
     return Evaluation(means[0], means[1], shown)
+
+
+def _shown(prompt: Any) -> str:
+    """A prompt for readers: of messages, the last one's text."""
+    return prompt if isinstance(prompt, str) else str(prompt[-1]["content"])
 
 
 def _percent(x: float) -> str:

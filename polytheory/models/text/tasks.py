@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,8 @@ class TextTask:
         demonstrations: ways to answer a row, by name: what the warm start imitates.
         length: longest completion in characters, the end-of-text token not counted.
         title: one sentence for readers.
+        imitate: the demonstrations of a warm start, in turn.
+        sft_steps, steps: supervised and reinforcement-learning steps that the tiny model gets by default.
     """
 
     name: str
@@ -45,6 +48,9 @@ class TextTask:
     reward: Reward
     demonstrations: Mapping[str, Callable[[Row], str]]
     length: int
+    imitate: tuple[str, ...] = ("right",)
+    sft_steps: int = 120
+    steps: int = 60
 
     def rows(self, n: int, *, split: str = "train", seed: int = 0) -> dict[str, list[str]]:
         """``n`` rows of a split as columns; no prompt of "held-out" ever occurs in "train".
@@ -105,7 +111,7 @@ def _right(row: Row) -> str:
     return row["answer"]
 
 
-def _string_task(name: str, title: str, answer: Callable[[str], str], n: int = 6) -> TextTask:
+def _string_task(name: str, title: str, answer: Callable[[str], str], n: int = 6, **settings: Any) -> TextTask:
     def problem(u: Float[np.ndarray, " k"]) -> Row:
         given = _digits(u, n)
         return {"prompt": _ask(given), "answer": answer(given)}
@@ -113,10 +119,14 @@ def _string_task(name: str, title: str, answer: Callable[[str], str], n: int = 6
     others = {
         "copy": _given,
         "reverse": lambda row: _given(row)[::-1],
-        "ascending": lambda row: "".join(sorted(_given(row))),
+        "ascending": lambda row: _sorted(_given(row)),
         "descending": lambda row: "".join(sorted(_given(row), reverse=True)),
     }
-    return TextTask(name, title, problem, verifiers.exact_match, {"right": _right, **others}, n)
+    return TextTask(name, title, problem, verifiers.exact_match, {"right": _right, **others}, n, **settings)
+
+
+def _sorted(given: str) -> str:
+    return "".join(sorted(given))
 
 
 def _modular_addition(u: Float[np.ndarray, " k"]) -> Row:
@@ -157,9 +167,11 @@ def _brackets(u: Float[np.ndarray, " k"]) -> Row:
 _TASKS = {
     t.name: t
     for t in (
-        _string_task("copy", "repeat six digits", lambda x: x),
-        _string_task("reverse", "write six digits backwards", lambda x: x[::-1]),
-        _string_task("sort", "sort six digits", lambda x: "".join(sorted(x))),
+        _string_task("copy", "repeat six digits", lambda x: x, imitate=("copy", "reverse", "ascending")),
+        _string_task("reverse", "write six digits backwards", lambda x: x[::-1], imitate=("reverse", "copy", "ascending")),
+        _string_task("sort", "sort six digits", _sorted, imitate=("ascending", "descending", "copy")),
+        # demonstrations that are all right, and too few to learn from: here it is the skill that improves
+        _string_task("sort-skill", "sort six digits, shown a little", _sorted, sft_steps=40, steps=400),
         TextTask(
             "modular-addition", "add two numbers modulo 97", _modular_addition, verifiers.exact_match, {"right": _right}, 2
         ),

@@ -164,7 +164,8 @@ def fingerprint(model: Any) -> Float[torch.Tensor, " k"]:
     found = []
     for p in model.parameters():
         if not p.requires_grad:
-            flat = p.detach().reshape(-1)
+            whole: Any = p.detach()
+            flat = (whole.full_tensor() if hasattr(whole, "full_tensor") else whole).reshape(-1)  # where it is sharded
             places = torch.linspace(0, len(flat) - 1, min(_SAMPLES, len(flat)), dtype=torch.float64).long()
             found.append(flat[places.to(flat.device)].float().cpu())
     return torch.cat(found)

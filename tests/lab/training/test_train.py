@@ -138,7 +138,10 @@ def test_rows_of_a_file(tmp_path):
         ),
         0,
     )
-    assert found.held_out == {"prompt": ["Q7=", "Q8=", "Q9="], "answer": ["7", "8", "9"]}
+    assert len(found.held_out["prompt"]) == 3
+    assert sorted(found.held_out["prompt"] + found.train["prompt"]) == [f"Q{i}=" for i in range(10)]
+    assert [f"Q{x}=" for x in found.held_out["answer"]] == found.held_out["prompt"]
+    assert found.held_out["answer"] != ["7", "8", "9"]  # spread, not the tail of a file that may be sorted
     assert len(found.train["prompt"]) == 7
     assert list(found.rewards[0](["0", "x"], {"answer": ["0", "1"], "prompt": ["", ""]})) == [1.0, 0.0]
     path.write_text('{"prompt": "a"}\n{"question": "b"}\n')

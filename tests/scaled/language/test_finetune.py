@@ -152,7 +152,7 @@ def test_bad_input_is_one_line(words):
         Prompts(rows, tokenizer, [WeightedReward("r", lambda c, target: c)], max_length=3)
     with pytest.raises(ColumnError, match="'completion'"):
         Demonstrations(rows, tokenizer)
-    with pytest.raises(SettingError, match="max_prompt_length"):
+    with pytest.raises(SettingError, match="allowed are 2"):
         Prompts(rows, tokenizer, access.rewards, max_length=3, max_prompt_length=2)
     with pytest.raises(SettingError, match="CausalPolicy"):
         Finetune(Grpo(policy=TabularSoftmax.zeros(2, 2)))
