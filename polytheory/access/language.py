@@ -220,5 +220,5 @@ def _text(i: int, completion: Any) -> str:
     if isinstance(completion, list) and len(completion) == 1 and isinstance(completion[0], dict):
         completion = completion[0].get("content")
     if not isinstance(completion, str):
-        raise ColumnError(f"completion {i} is {str(completion)[:60]!r}; give a text, or a list of one message")
+        raise ColumnError(f"completion {i} is {repr(completion)[:60]}; give a text, or a list of one message")
     return completion

@@ -100,6 +100,7 @@ def messages(prompts: Sequence[Any], problem: Problem) -> list[Any]:
     """
     found = []
     for i, prompt in enumerate(prompts):
+        chat: Any
         if isinstance(prompt, str) and prompt:
             chat = [{"role": "user", "content": prompt}] if problem.chat or problem.system_prompt else prompt
         elif isinstance(prompt, list) and prompt and all(map(_is_message, prompt)):
@@ -108,7 +109,7 @@ def messages(prompts: Sequence[Any], problem: Problem) -> list[Any]:
                 raise ColumnError(f"prompt {i} ends with a message of the assistant; end it with the user's")
         else:
             raise ColumnError(
-                f"prompt {i} is {str(prompt)[:60]!r}; a prompt is a text, or a list of messages "
+                f"prompt {i} is {repr(prompt)[:60]}; a prompt is a text, or a list of messages "
                 "{'role': 'user', 'content': 'text'}"
             )
         if problem.system_prompt and chat[0]["role"] != "system":

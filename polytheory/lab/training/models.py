@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,13 @@ def _load(start: Start, seed: int) -> tuple[Any, Any]:
             start.model, dtype=dtype, trust_remote_code=start.trust_remote_code
         )
     except Exception as error:  # whatever a folder that is no model, or a model's own code, makes transformers raise
-        raise SettingError(f"model = {start.model!r} cannot be loaded: {_first_line(error)}") from error
+        if "custom code" in str(error) and not start.trust_remote_code:
+            raise SettingError(
+                f"model = {start.model!r} brings code of its own; read it, and let it run with trust_remote_code=true"
+            ) from error
+        raise SettingError(
+            f"model = {start.model!r} cannot be loaded: {_one_line(error)}; give a folder, or a name on the hub that can be reached"
+        ) from error
     check_model(model, tokenizer, start.model)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # masked wherever it stands
@@ -114,12 +121,14 @@ def save_model(trained: Any, folder: Path) -> None:
         if trained.recipe.lora.lora_save == "both":
             places[folder / "adapter"] = trained.model
     try:
-        for place, model in places.items():
-            model.save_pretrained(place)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of transformers about itself, where it writes adapters
+            for place, model in places.items():
+                model.save_pretrained(place)
         trained.tokenizer.save_pretrained(folder)
     except OSError as error:
         raise PolytheoryError(f"cannot write the model to {folder}: {error.strerror or error}") from error
 
 
-def _first_line(error: BaseException) -> str:
-    return f"{error}".strip().partition("\n")[0] or type(error).__name__
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{error}".split())[:300] or type(error).__name__

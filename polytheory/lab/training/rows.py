@@ -77,7 +77,7 @@ def _from_parquet(path: Path) -> Rows:
     try:
         return _some(str(path), parquet.read_table(path).to_pydict())
     except (OSError, ValueError) as error:  # pyarrow's own errors are among them
-        raise SettingError(f"{path} is no Parquet file: {_first_line(error)}") from error
+        raise SettingError(f"{path} is no Parquet file: {_one_line(error)}") from error
 
 
 def _from_folder(path: Path, split: str, subset: str) -> Rows:
@@ -90,7 +90,7 @@ def _from_folder(path: Path, split: str, subset: str) -> Rows:
     try:
         found = datasets.load_from_disk(str(path))
     except Exception as error:
-        raise SettingError(f"{path} is no data set: {_first_line(error)}") from error
+        raise SettingError(f"{path} is no data set: {_one_line(error)}") from error
     if saved[0]:
         name = _parse(split)["name"]
         if name not in found:
@@ -108,7 +108,8 @@ def _from_hub(source: str, split: str, subset: str) -> Rows:
         found = datasets.load_dataset(source, subset or None, split=split)
     except Exception as error:  # network, names, splits, subsets, damaged files: the library has a type for each
         raise SettingError(
-            f"data = {source!r}, subset = {subset!r}, split = {split!r} cannot be loaded: {_first_line(error)}"
+            f"data = {source!r}, subset = {subset!r}, split = {split!r} cannot be loaded: {_one_line(error)}; "
+            "without a network, give a file or a folder"
         ) from error
     return _some(source, found.to_dict())
 
@@ -139,5 +140,5 @@ def _some(source: str, rows: Rows) -> Rows:
     return rows
 
 
-def _first_line(error: BaseException) -> str:
-    return f"{error}".strip().partition("\n")[0] or type(error).__name__
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{error}".split())[:300] or type(error).__name__

@@ -85,6 +85,8 @@ def train(
     known = datas.load(recipe.problem, seed)
     model, tokenizer = make_model(start, recipe.lora, seed, device)
     say(f"{start.model} model, {count(model)}, {device}; {len(known.train['prompt'])} prompts")
+    if getattr(tokenizer, "chat_template", None) and isinstance(known.train["prompt"][0], str):
+        say("prompts are texts, given to a chat model as they are; chat=true asks them as a user")
     worlds = {
         name: Prompts(
             rows, tokenizer, known.rewards, max_length=known.completion_length,

@@ -82,8 +82,11 @@ def add_adapters(model: Any, lora: Lora, seed: int) -> Any:
                 )
             )  # fmt: skip
     except (ValueError, TypeError) as error:
+        head = model.get_output_embeddings()
         linear = {
-            name.rpartition(".")[2] for name, x in model.named_modules() if type(x).__name__ in ("Linear", "Conv1D")
+            name.rpartition(".")[2]
+            for name, x in model.named_modules()
+            if type(x).__name__ in ("Linear", "Conv1D") and x is not head
         }
         raise SettingError(
             f"lora_targets = {lora.lora_targets}: no such layers in this model; it has {', '.join(sorted(linear))}"
@@ -155,7 +158,7 @@ def without_dropout(model: Any) -> Any:
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+            setattr(module, "attention_dropout", 0.0)  # noqa: B010 (no tensor, as the type of modules would have it)
     return model
 
 
