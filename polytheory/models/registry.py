@@ -20,6 +20,8 @@ _MAKERS = {
     "riverswim": ("chains", "riverswim"),
     "chain": ("chains", "chain"),
     "combination-lock": ("chains", "combination_lock"),
+    "baited-lock": ("exploration_problems", "baited_lock"),
+    "deep-sea": ("exploration_problems", "deep_sea"),
     "ring": ("chains", "ring"),
     "river": ("chains", "river"),
     "gridworld": ("grids", "gridworld"),

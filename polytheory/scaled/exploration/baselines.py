@@ -1,0 +1,155 @@
+"""What optimistic actor-critics are compared to, for n replicas; see the reference for the methods and their sources."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from polytheory._typing import Float
+from polytheory.access import Spec
+from polytheory.errors import SettingError, UnknownNameError
+from polytheory.scaled.exploration.actors import StagedPolicy, mirror_step, softmax
+from polytheory.scaled.exploration.critics import Seen, optimistic_critic, switch_due
+from polytheory.scaled.exploration.episodic import EpisodicLearner, EpisodicState, Many, check_spec
+
+BONUSES = ("hoeffding", "bernstein")
+
+
+def hoeffding_bonus(n: Any, B: float, L: float) -> Float[torch.Tensor, "*n S A"]:
+    """``B sqrt(L / max(n, 1))``."""
+    return B * torch.sqrt(L / n.clamp(min=1).double())
+
+
+def bernstein_bonus(n: Any, variance: Any, B: float, L: float) -> Float[torch.Tensor, "*n S A"]:
+    """``sqrt(2 variance L / n) + 7 B L / (3 n)``, with n at least 1."""
+    m = n.clamp(min=1).double()  # whole numbers times a Python number would be float32
+    return torch.sqrt(2 * variance * L / m) + 7 * B * L / (3 * m)
+
+
+def next_variance(n: Any, N: Any, v: Float[torch.Tensor, "n S"], mean: Any) -> Float[torch.Tensor, "n S A"]:
+    """Empirical variance of the next value; a sample after which the episode ended counts as 0."""
+    ended = (n - N.sum(-1)) * mean**2
+    return ((N * (v[:, None, None] - mean[..., None]) ** 2).sum(-1) + ended) / n.clamp(min=1).double()
+
+
+def _always(now: torch.Tensor) -> torch.Tensor:
+    return torch.ones(len(now), dtype=torch.bool, device=now.device)
+
+
+@dataclass(frozen=True, eq=False)
+class LsviUcb(EpisodicLearner):
+    """LSVI-UCB; fields as in the reference."""
+
+    rare: bool = False
+
+    def critic(self, seen: Seen, log_weights: Many, spec: Spec) -> Many:
+        """The critic of NORA."""
+        return optimistic_critic(seen, *self.facts(spec, log_weights.device), self.lam)
+
+    def due(self, now: Any, before: Any) -> Any:
+        """Always, or where a determinant has doubled."""
+        return switch_due(now, before) if self.rare else _always(now)
+
+    def policy(self, state: EpisodicState) -> StagedPolicy:
+        """Greedy in the critic; the first of the best actions."""
+        return StagedPolicy(state.f, soft=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Ucbvi(EpisodicLearner):
+    """UCBVI; fields, bonuses and constants as in the reference."""
+
+    bonus: str = "hoeffding"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ucbvi(self)
+
+    def critic(self, seen: Seen, log_weights: Many, spec: Spec) -> Many:
+        """Backward over the stages on the empirical models."""
+        _, known, _, caps = self.facts(spec, log_weights.device)
+        f, v = torch.zeros_like(seen.R), torch.zeros_like(seen.R[:, 0, :, 0])
+        scale, L = ucbvi_constants(self, spec)
+        for h in reversed(range(f.shape[1])):
+            m = seen.n[:, h].clamp(min=1).double()
+            N = seen.N[:, h].to(v.dtype)
+            mean = torch.bmm(N.flatten(1, 2), v[:, :, None]).view(m.shape) / m
+            r = seen.R[:, h] / m if known is None else known[h]
+            if self.bonus == "hoeffding":
+                b = hoeffding_bonus(seen.n[:, h], float(caps[h]), L)
+            else:
+                b = bernstein_bonus(seen.n[:, h], next_variance(seen.n[:, h], N, v, mean), float(caps[h]), L)
+            estimate = (r + mean + scale * b).clamp(max=float(caps[h]))
+            f[:, h] = torch.where(seen.n[:, h] == 0, float(caps[h]), estimate)
+            v = f[:, h].amax(-1)
+        return f
+
+    def due(self, now: Any, before: Any) -> Any:
+        """After every episode."""
+        return _always(now)
+
+    def gauge(self, seen: Seen) -> Float[torch.Tensor, "n H"]:
+        """Nothing is tested."""
+        return torch.zeros_like(seen.R[..., 0, 0])
+
+    def policy(self, state: EpisodicState) -> StagedPolicy:
+        """Greedy in the critic; the first of the best actions."""
+        return StagedPolicy(state.f, soft=False)
+
+
+@dataclass(frozen=True, eq=False)
+class EpsilonGreedyActorCritic(EpisodicLearner):
+    """An actor-critic as it is usually written, without optimism; fields as in the reference."""
+
+    bonus_scale: float = 0.0
+    eta: float = 1.0
+    epsilon: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_epsilon(self)
+
+    def critic(self, seen: Seen, log_weights: Many, spec: Spec) -> Many:
+        """The value of the actors' own policies."""
+        return optimistic_critic(seen, *self.facts(spec, log_weights.device), self.lam, softmax(log_weights))
+
+    def due(self, now: Any, before: Any) -> Any:
+        """After every episode."""
+        return _always(now)
+
+    def act(self, state: EpisodicState, spec: Spec, due: Any) -> Many:
+        """A mirror step."""
+        return mirror_step(state.log_weights, state.f, self.eta)
+
+    def policy(self, state: EpisodicState) -> StagedPolicy:
+        """The actors, mixed with the uniform policy."""
+        return StagedPolicy(state.log_weights, epsilon=self.epsilon)
+
+
+def ucbvi_constants(x: Any, spec: Spec) -> tuple[float, float]:
+    """Factor of the bonus and its L."""
+    if x.constants == "practice":
+        return 0.2 * x.bonus_scale, 1.0
+    H, S, A = check_spec(spec, None)
+    L = math.log(5 * S * H * A * x.episodes * H / x.delta)
+    return (7 * math.sqrt(L) if x.bonus == "hoeffding" else 1.0) * x.bonus_scale, L
+
+
+def check_ucbvi(x: Any) -> None:
+    """Ranges of the fields of `Ucbvi`, the same in both rooms."""
+    if x.bonus not in BONUSES:
+        raise UnknownNameError("bonus", x.bonus, BONUSES)
+    if x.phi is not None:
+        raise SettingError("Ucbvi has no features; leave phi=None, or use LsviUcb")
+
+
+def check_epsilon(x: Any) -> None:
+    """Ranges of the fields of `EpsilonGreedyActorCritic`, the same in both rooms."""
+    if not 0 <= x.epsilon <= 1:
+        raise SettingError(f"epsilon = {x.epsilon}; a share lies in [0, 1]")
+    if not (x.eta >= 0 and np.isfinite(x.eta)):
+        raise SettingError(f"eta = {x.eta}; a learning rate is >= 0 and finite")
