@@ -51,7 +51,8 @@ def _load(start: Start, seed: int) -> tuple[Any, Any]:
                 f"model = {start.model!r} brings code of its own; read it, and let it run with trust_remote_code=true"
             ) from error
         raise SettingError(
-            f"model = {start.model!r} cannot be loaded: {_one_line(error)}; give a folder, or a name on the hub that can be reached"
+            f"model = {start.model!r} cannot be loaded: {_one_line(error)}; give a folder, or a name on the hub that can be "
+            "reached"
         ) from error
     check_model(model, tokenizer, start.model)
     if tokenizer.pad_token_id is None:

@@ -1,4 +1,4 @@
-"""Reading data: files, folders as `datasets` saves them, folders laid out like a hub repository, and what is wrong with them."""
+"""Reading data: files, folders as `datasets` saves them or as the hub has them, and what is wrong with them."""
 
 from __future__ import annotations
 
