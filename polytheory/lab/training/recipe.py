@@ -19,10 +19,10 @@ from polytheory.errors import SettingError, UnknownNameError
 from polytheory.models.text.tasks import task
 from polytheory.scaled.language.adapters import Lora
 from polytheory.scaled.language.finetune import Finetune
-from polytheory.scaled.language.optimiser import AdamW, NPgIgt, Sgd
+from polytheory.scaled.language.optimiser import AdamW, Harpg, NPgIgt, Sgd
 from polytheory.scaled.language.samplers.base import Sampling
 
-OPTIMISERS: dict[str, Any] = {"adamw": AdamW, "sgd": Sgd, "n-pg-igt": NPgIgt}
+OPTIMISERS: dict[str, Any] = {"adamw": AdamW, "sgd": Sgd, "n-pg-igt": NPgIgt, "harpg": Harpg}
 SHIPPED = files("polytheory") / "recipes"
 
 
@@ -100,7 +100,7 @@ class Output:
         every: how often to save. evaluate_every: steps between evaluations, 0 for start and end only.
         report_to: any of "tensorboard", "wandb", "trackio".
         decay: "cosine" (the rate falls to ``floor`` at the last step) or "constant"; for AdamW.
-        follow: how the gradient is followed, "adamw", "sgd" or "n-pg-igt"; its fields are keys of the recipe.
+        follow: how the gradient is followed, "adamw", "sgd", "n-pg-igt" or "harpg"; its fields are keys of the recipe.
     """
 
     steps: int = 60

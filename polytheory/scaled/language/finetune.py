@@ -21,7 +21,8 @@ from polytheory.errors import DivergedError, SettingError
 from polytheory.rollouts import checked
 from polytheory.scaled.language import metrics
 from polytheory.scaled.language.adapters import trainable_copy
-from polytheory.scaled.language.optimiser import AdamW, NPgIgt, Sgd
+from polytheory.scaled.language.curvature import second_batch
+from polytheory.scaled.language.optimiser import AdamW, Harpg, NPgIgt, Sgd
 from polytheory.scaled.language.policy import CausalPolicy
 from polytheory.scaled.posttraining.base import PARTS, Counts
 from polytheory.scaled.posttraining.composition import Composition, evaluate
@@ -63,7 +64,7 @@ class Finetune:
     """
 
     method: Composition
-    optimiser: AdamW | Sgd | NPgIgt = field(default_factory=AdamW)
+    optimiser: AdamW | Sgd | NPgIgt | Harpg = field(default_factory=AdamW)
     mini_batches: int = 1
     micro_batch: int = 1024
     mismatch_tolerance: float | None = 1e-4
@@ -89,6 +90,8 @@ class Finetune:
                 f"updates = {self.method.updates}, mini_batches = {self.mini_batches}; {type(self.optimiser).__name__} takes "
                 "every completion once, set both to 1"
             )
+        if isinstance(self.optimiser, Harpg):
+            self.optimiser.check(self.method)
         if self.method.update is not None:
             raise SettingError("update is for tabular compositions; fine-tuning takes its optimiser")
         if self.method.micro_batch_size is not None:
@@ -114,6 +117,8 @@ class Finetune:
             columns, memory = self.method.prepare(checked(self.scored(sampled, state)), state.memory)
             batches = list(self._batches(columns))
             first = self._backward(state, batches[0]) if batches else None
+        if first is not None and isinstance(self.optimiser, Harpg):
+            info |= second_batch(self, state, access)
         state.t, state.memory = state.t + 1, memory
         info["rows"] = float(len(columns["mask"]))
         return state, info | (self._update(state, batches, first) if first is not None else {})
@@ -158,7 +163,7 @@ class Finetune:
         with torch.no_grad():
             for name, policy in policies.items():
                 if name in reads:
-                    columns = {**columns, name: torch.cat([policy.log_probs(x) for x in self._passes(columns)])}
+                    columns = {**columns, name: torch.cat([policy.log_probs(x) for x in self.passes(columns)])}
         return columns
 
     def _update(
@@ -184,7 +189,7 @@ class Finetune:
         """Gradients into the parameters; the loss and the log-probs at these weights."""
         counts, total, policy, found = Counts.of(batch), 0.0, self.policy(state), []
         longest = self.method.max_length or batch["actions"].shape[1]
-        for part in self._passes(batch):
+        for part in self.passes(batch):
             now = {**part, "log_probs": policy.log_probs(part)}
             loss = evaluate(
                 now, self.method.recipe(), normalisation=self.method.normalisation, max_length=longest, counts=counts
@@ -194,7 +199,8 @@ class Finetune:
             found.append(now["log_probs"].detach())
         return total, torch.cat(found)
 
-    def _passes(self, columns: Columns) -> Iterator[Columns]:
+    def passes(self, columns: Columns) -> Iterator[Columns]:
+        """Micro-batches of whole groups."""
         return _chunks(columns, self.micro_batch)
 
 

@@ -1,8 +1,8 @@
 """How a gradient is followed, as plain data until a run makes the optimiser.
 
-AdamW with a schedule, plain descent, or N-PG-IGT, which also says at which weights completions are sampled. All have
-``make(parameters)``, ``sampling(optimizer)`` (a context in which the parameters are those that sample), ``apply(optimizer,
-update)`` and ``rate(update)``; ``on_policy`` optimisers take every completion once.
+AdamW with a schedule, plain descent, N-PG-IGT, which also says at which weights completions are sampled, or HARPG, which
+samples a second batch. All have ``make(parameters)``, ``sampling(optimizer)`` (a context in which the parameters are those that
+sample), ``apply(optimizer, update)`` and ``rate(update)``; ``on_policy`` optimisers take every completion once.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from polytheory.errors import SettingError
-from polytheory.scaled.policy_gradient.optim import NPgIgtOptimizer
+from polytheory.errors import SettingError, UnknownNameError
+from polytheory.scaled.language.curvature import PRODUCTS
+from polytheory.scaled.policy_gradient.optim import HarpgOptimizer, NPgIgtOptimizer
 from polytheory.scaled.policy_gradient.schedules import step_size
+from polytheory.scaled.posttraining import updates
 
 
 @dataclass(frozen=True)
@@ -157,4 +159,60 @@ class NPgIgt:
         """One step from the gradients made at the look-ahead; returns their global norm."""
         norm = torch.nn.utils.get_total_norm([p.grad for p in optimizer.params if p.grad is not None])
         optimizer.step()
+        return float(norm)
+
+
+@dataclass(frozen=True)
+class Harpg:
+    """(N-)HARPG [fatkhullin2023, Algorithm 2]: the last direction is carried to the new weights by a Hessian-vector product on
+    a second batch, sampled between the last two weights; from the second step on, a step takes twice the completions.
+
+    Fields:
+        gamma0: size of the first step, > 0: the factor of the direction, or the step's length where normalised.
+        eta0: first momentum weight, in (0, 1]. schedule: as in `NPgIgt`.
+        normalised: steps of a scheduled length along the direction (N-HARPG).
+        hvp: "exact" goes back twice through the log-probs and needs eager attention; "difference" takes a central difference
+            of gradients, which is cheaper and goes with any attention (float32 weights).
+
+    Raises `SettingError`, `UnknownNameError`.
+    """
+
+    gamma0: float = 0.1
+    eta0: float = 1.0
+    schedule: str = "theorem"
+    normalised: bool = False
+    hvp: str = "exact"
+
+    on_policy: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.hvp not in PRODUCTS:
+            raise UnknownNameError("hvp", self.hvp, PRODUCTS)
+        self._tabular()  # its own checks
+
+    def _tabular(self) -> updates.Harpg:
+        return updates.Harpg(self.gamma0, self.eta0, self.schedule, self.normalised)
+
+    def check(self, method: Any) -> None:
+        """Raise `SettingError` unless the loss is ``-A log pi`` summed over tokens, whose Hessian this is."""
+        self._tabular().check(method)
+
+    def make(self, parameters: Iterable[torch.nn.Parameter]) -> Any:
+        """The optimiser of a run."""
+        return HarpgOptimizer(
+            parameters, normalised=self.normalised, gamma0=self.gamma0, eta0=self.eta0, schedule=self.schedule
+        )
+
+    def sampling(self, optimizer: Any) -> AbstractContextManager[Any]:
+        """Completions of the first batch come from the weights as they are."""
+        return nullcontext()
+
+    def rate(self, update: int) -> float:
+        """Size of the step."""
+        return step_size(self.gamma0, update, 1.0 if self.normalised else 1 / 2, self.schedule)
+
+    def apply(self, optimizer: Any, update: int) -> float:
+        """One step from the gradients that stand in the parameters and the second batch's; returns the norm of the former."""
+        norm = torch.nn.utils.get_total_norm([p.grad for p in optimizer.params if p.grad is not None])
+        optimizer.descend()
         return float(norm)

@@ -164,12 +164,17 @@ class HarpgOptimizer(_FlatOptimizer):
     ):
         super().__init__(params, **settings)
         self.normalised, self.seed = normalised, seed
+        self.v: torch.Tensor | None = None
         self.step_exponent = 1.0 if normalised else 1 / 2
 
     @contextmanager
-    def between(self) -> Iterator[None]:
-        """The parameters hold ``q theta_t + (1 - q) theta_{t-1}`` inside the block, and come back afterwards."""
-        q = float(uniforms(self.seed, "harpg/q", self.t, row_ids(0, np.arange(1)), 1)[0, 0])
+    def between(self, q: float | None = None) -> Iterator[None]:
+        """The parameters hold ``q theta_t + (1 - q) theta_{t-1}`` inside the block, and come back afterwards.
+
+        q in [0, 1) is the one that hangs on the seed and the clock, unless it is given.
+        """
+        if q is None:
+            q = float(uniforms(self.seed, "harpg/q", self.t, row_ids(0, np.arange(1)), 1)[0, 0])
         with parameters_at(self.params, interpolate(self.theta, self.theta_prev, q)):
             yield
 
@@ -179,7 +184,7 @@ class HarpgOptimizer(_FlatOptimizer):
         """One step; ``batch_hat`` was sampled inside `between` and is needed from the second step on."""
         log_p, psi = terms(batch)
         g = _flat(torch.autograd.grad((psi.detach() * log_p).sum(), self.params)) / len(psi)
-        d = g
+        v = None
         if self.t > 0:
             if batch_hat is None:
                 raise SettingError("batch_hat is missing; from the second step on, sample one inside between()")
@@ -187,8 +192,27 @@ class HarpgOptimizer(_FlatOptimizer):
             with self.between():
                 log_p, psi = terms(batch_hat)
                 pieces = sum_hvp(log_p, psi, self.params, [x.view_as(p) for x, p in zip(u, self.params, strict=True)])
-            d = recursive_momentum(self.d, _flat(pieces) / len(psi), g, self.eta)
+            v = _flat(pieces) / len(psi)
+        self.follow(g, v)
+
+    def follow(self, g: Float[torch.Tensor, " d"], v: Float[torch.Tensor, " d"] | None = None) -> None:
+        """One step from a gradient of the objective at these parameters, made elsewhere.
+
+        ``v`` estimates how much the gradient changed since the parameters before; the first step takes none.
+        """
+        d = g if v is None else recursive_momentum(self.d, v, g, self.eta)
         self._move(d, normalised=self.normalised)
+
+    def descend(self) -> None:
+        """`follow` minus the gradients of a loss that stand in the parameters, with the change that was left in ``v``.
+
+        Gradients and ``v`` are forgotten afterwards. Raises `SettingError` when ``v`` is missing after the first step.
+        """
+        if self.t > 0 and self.v is None:
+            raise SettingError("v is missing; from the second step on, leave the change of the gradient there")
+        self.follow(self._ascent(), self.v)
+        self.v = None
+        self.zero_grad()
 
 
 def _flat(pieces: Iterable[torch.Tensor]) -> Float[torch.Tensor, " d"]:
