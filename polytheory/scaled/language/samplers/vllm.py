@@ -20,6 +20,9 @@ from polytheory.errors import SamplerError, SettingError, require
 from polytheory.scaled.language.sampler import Completions
 from polytheory.scaled.language.samplers.rows import check_rows, completions, request, seeds, unpadded
 from polytheory.scaled.language.samplers.weights import Named, fingerprint, named_weights
+from polytheory.scaled.language.tiny import character_tokenizer
+
+_OPEN: weakref.WeakSet[Any] = weakref.WeakSet()  # engines of a process share global state of vLLM: one at a time
 
 
 class Vllm:
@@ -28,7 +31,8 @@ class Vllm:
     It holds a copy of the weights, in the model's dtype. Every call compares it with the model, and pushes the weights
     when they differ: in place, under the names of transformers, with the output layer also where it is tied. Then the prefix
     cache is emptied, since it was made by the old weights. Log-probs are asked for after the temperature (vLLM's default is
-    before). The engine starts with random weights, so that one which a push forgets is noticed at once.
+    before). The engine starts with random weights, so that one which a push forgets is noticed at once. A process has one
+    engine at a time: opening another closes it, and it opens again when it is asked.
 
     Args:
         memory: share of the GPU's memory that vLLM may use, in (0, 1]; of the machine's memory on a CPU.
@@ -100,26 +104,32 @@ class Vllm:
             return
         self._engine, engine = None, self._engine
         self._has = ()
+        _OPEN.discard(self)
         engine.llm_engine.engine_core.shutdown()
         del engine
         _library("distributed").cleanup_dist_env_and_memory()
 
     def _open(self, model: Any) -> None:
         check_model(model)
+        for other in list(_OPEN):
+            other.close()
         config = model.config
         self._room = self._longest or int(config.get_text_config().max_position_embeddings)
         folder = Path(tempfile.mkdtemp(prefix="polytheory-vllm-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         config.save_pretrained(folder)
+        character_tokenizer().save_pretrained(folder)  # some architectures want one; no text is ever read or written
         try:
             with _set_back():
                 self._engine = _library().LLM(
-                    model=str(folder), skip_tokenizer_init=True, load_format="dummy", generation_config="vllm",
+                    model=str(folder), load_format="dummy", generation_config="vllm",
                     dtype=str(model.dtype).removeprefix("torch."), max_model_len=self._room, max_num_seqs=self._rows,
                     logprobs_mode="processed_logprobs", seed=0, disable_log_stats=True, **self._where(model),
                 )  # fmt: skip
         except Exception as error:  # vLLM raises whatever its parts raise
+            _library("distributed").cleanup_dist_env_and_memory()
             raise SettingError(f"vLLM cannot open this model: {reason(error)}") from error
+        _OPEN.add(self)
 
     def _where(self, model: Any) -> dict[str, Any]:
         """Options that hang on the kind of machine."""
