@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import shutil
@@ -20,7 +21,6 @@ from polytheory.errors import SamplerError, SettingError, require
 from polytheory.scaled.language.sampler import Completions
 from polytheory.scaled.language.samplers.rows import check_rows, completions, request, seeds, unpadded
 from polytheory.scaled.language.samplers.weights import Named, fingerprint, named_weights
-from polytheory.scaled.language.tiny import character_tokenizer
 
 _OPEN: weakref.WeakSet[Any] = weakref.WeakSet()  # engines of a process share global state of vLLM: one at a time
 
@@ -113,17 +113,19 @@ class Vllm:
         check_model(model)
         for other in list(_OPEN):
             other.close()
-        config = model.config
+        config = copy.deepcopy(model.config)
+        config.architectures = [
+            type(model).__name__
+        ]  # unset in a model made here; vLLM would then guess another use of it
         self._room = self._longest or int(config.get_text_config().max_position_embeddings)
         folder = Path(tempfile.mkdtemp(prefix="polytheory-vllm-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         config.save_pretrained(folder)
-        character_tokenizer().save_pretrained(folder)  # some architectures want one; no text is ever read or written
         try:
             with _set_back():
                 self._engine = _library().LLM(
-                    model=str(folder), load_format="dummy", generation_config="vllm",
-                    dtype=str(model.dtype).removeprefix("torch."), max_model_len=self._room, max_num_seqs=self._rows,
+                    model=str(folder), runner="generate", skip_tokenizer_init=True, load_format="dummy",
+                    generation_config="vllm", dtype=str(model.dtype).removeprefix("torch."), max_model_len=self._room, max_num_seqs=self._rows,
                     logprobs_mode="processed_logprobs", seed=0, disable_log_stats=True, **self._where(model),
                 )  # fmt: skip
         except Exception as error:  # vLLM raises whatever its parts raise
