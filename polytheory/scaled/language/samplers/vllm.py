@@ -125,8 +125,9 @@ class Vllm:
             with _set_back():
                 self._engine = _library().LLM(
                     model=str(folder), runner="generate", skip_tokenizer_init=True, load_format="dummy",
-                    generation_config="vllm", dtype=str(model.dtype).removeprefix("torch."), max_model_len=self._room, max_num_seqs=self._rows,
-                    logprobs_mode="processed_logprobs", seed=0, disable_log_stats=True, **self._where(model),
+                    generation_config="vllm", dtype=str(model.dtype).removeprefix("torch."), max_model_len=self._room,
+                    max_num_seqs=self._rows, logprobs_mode="processed_logprobs", seed=0, disable_log_stats=True,
+                    **self._where(model),
                 )  # fmt: skip
         except Exception as error:  # vLLM raises whatever its parts raise
             _library("distributed").cleanup_dist_env_and_memory()
