@@ -28,7 +28,7 @@ import numpy as np
 
 from polytheory import __version__
 from polytheory._trees import Packed, is_tensor, pack, tensor_bytes
-from polytheory.errors import CheckpointError, SettingError, require
+from polytheory.errors import CheckpointError, SettingError, StorageError, require
 
 FORMAT = 1
 KEEP = 2
@@ -99,15 +99,16 @@ def save(root: Path, step: int, tree: Any, manifest: dict[str, Any], known: dict
         manifest: JSON-able facts about the run.
         known: `polytheory._trees.layout` of the freshly made tree.
 
-    Raises `CheckpointError` when the tree is not plain data or the disk refuses.
+    Raises `CheckpointError` when the tree is not plain data, `StorageError` when the disk refuses: what was saved before
+    is as it was.
     """
     packed = pack(tree, known=known, name="")
     name = f"step-{step:012d}"
+    temp = root / f"tmp-{name}"
     try:
         root.mkdir(parents=True, exist_ok=True)
         for left in root.glob("tmp-*"):
             shutil.rmtree(left)
-        temp = root / f"tmp-{name}"
         temp.mkdir()
         (temp / STATE).write_bytes(json.dumps(packed.tree, allow_nan=False).encode())
         if packed.arrays:
@@ -115,8 +116,7 @@ def save(root: Path, step: int, tree: Any, manifest: dict[str, Any], known: dict
             with (temp / ARRAYS).open("wb") as file:
                 np.savez(file, **named)  # pack refuses object arrays: no pickles
         if packed.tensors:
-            save_file = require("safetensors.torch", "scaled").save_file
-            save_file({k: x.cpu() for k, x in packed.tensors.items()}, temp / TENSORS)
+            _save_tensors(packed.tensors, temp / TENSORS)
         digests = {path.name: _digest(path) for path in sorted(temp.iterdir())}
         body = {"format": FORMAT, "polytheory": __version__, "step": step, **manifest, "files": digests}
         signed = {"body": body, "sha256": _body_digest(body)}
@@ -130,8 +130,19 @@ def save(root: Path, step: int, tree: Any, manifest: dict[str, Any], known: dict
         for old in sorted(p for p in root.glob("step-*") if p.name < name)[: -(KEEP - 1)]:
             shutil.rmtree(old)
     except OSError as error:
-        raise CheckpointError(f"cannot write a checkpoint to {root}: {error.strerror or error}") from error
+        shutil.rmtree(temp, ignore_errors=True)  # a full disk needs the room
+        raise StorageError(
+            f"cannot write a checkpoint to {root}: {error.strerror or error}; make room, or take another folder"
+        ) from error
     return root / name
+
+
+def _save_tensors(tensors: dict[str, Any], path: Path) -> None:
+    failure = require("safetensors", "scaled").SafetensorError
+    try:
+        require("safetensors.torch", "scaled").save_file({k: x.cpu() for k, x in tensors.items()}, path)
+    except failure as error:  # what the disk says reaches us as text
+        raise OSError(str(error)) from error
 
 
 def publish(root: Path, name: str) -> None:

@@ -66,16 +66,28 @@ class UnknownNameError(PolytheoryError, KeyError):
         return str(self.args[0])
 
 
-class MismatchError(PolytheoryError, ArithmeticError):
+class RunError(PolytheoryError):
+    """A run that was well asked for cannot go on; what it has saved is kept. The command line ends with exit code 1."""
+
+
+class MismatchError(RunError, ArithmeticError):
     """The sampler's law is not the law that is trained."""
 
 
-class SamplerError(PolytheoryError, RuntimeError):
+class SamplerError(RunError, RuntimeError):
     """The engine that completes prompts does not answer, or refuses."""
 
 
-class DivergedError(PolytheoryError, ArithmeticError):
-    """Training left the finite numbers; the last checkpoint is kept."""
+class DivergedError(RunError, ArithmeticError):
+    """Training left the finite numbers, or the policy ran away from where it sampled."""
+
+
+class NoSignalError(RunError):
+    """Step after step no reward differs from those it is compared with: there is nothing to learn from."""
+
+
+class OutOfMemoryError(RunError, MemoryError):
+    """The memory of the machine or the accelerator does not suffice."""
 
 
 class ColumnError(PolytheoryError, ValueError):
@@ -84,6 +96,10 @@ class ColumnError(PolytheoryError, ValueError):
 
 class CheckpointError(PolytheoryError):
     """A checkpoint is missing, damaged, or belongs to another run."""
+
+
+class StorageError(CheckpointError, RunError):
+    """The disk refuses to keep what a run has to save."""
 
 
 class NotSolvedError(PolytheoryError):
@@ -96,6 +112,19 @@ class MissingExtraError(PolytheoryError, ImportError):
     def __init__(self, package: str, extra: str):
         self.package, self.extra = package, extra
         super().__init__(f"this needs {package}, which is not installed; try: pip install 'polytheory[{extra}]'")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for the errors that Python and torch raise when memory runs out, on the CPU and on accelerators.
+
+    torch's CPU allocator raises a plain RuntimeError, which only its text tells apart.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "not enough memory" in text or "can't allocate memory" in text or "out of memory" in text
+    )
 
 
 def require(package: str, extra: str):

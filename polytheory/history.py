@@ -14,7 +14,7 @@ import numpy as np
 
 from polytheory._typing import Float, Int
 from polytheory.algorithm import Info
-from polytheory.errors import CheckpointError, SettingError, UnknownNameError
+from polytheory.errors import CheckpointError, SettingError, StorageError, UnknownNameError
 
 FILE = "history.jsonl"
 
@@ -113,7 +113,9 @@ class HistoryFile:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise CheckpointError(f"cannot write {self.path}: {error.strerror}") from error
+            raise StorageError(
+                f"cannot write {self.path}: {error.strerror}; make room, or take another folder"
+            ) from error
         self.steps = len(history._rows)
         self.length += len(data)
         self.crc32 = zlib.crc32(data, self.crc32)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,14 +21,18 @@ from polytheory._trees import layout, unpack
 from polytheory.access import Grant, Meter, check_grants
 from polytheory.algorithm import Algorithm, Info
 from polytheory.checkpoints import Checkpoint, Every
-from polytheory.errors import CheckpointError, SettingError
+from polytheory.errors import CheckpointError, OutOfMemoryError, RunError, SettingError, StorageError, is_out_of_memory
 from polytheory.history import History, HistoryFile
 from polytheory.policies import Policy
 from polytheory.progress import Progress
 from polytheory.streams import subseed
 
 Callback = Callable[[Any, Info, int], Any]
-"""``callback(state, info, step)`` after each step, with the step counted from 0; returning True stops the run."""
+"""``callback(state, info, step)`` after each step, with the step counted from 0.
+
+``info`` is what the history keeps of the step. Returning True stops the run; a mapping is added to ``info`` for the
+callbacks that follow and for the history.
+"""
 
 
 class Status(StrEnum):
@@ -85,7 +90,7 @@ def run(
         access: what it may ask.
         steps: total number of steps, counted from 0 also after a resume.
         episodes: no step starts once any replica has used this many episodes since step 0.
-        callbacks: called after each step; returning True stops the run.
+        callbacks: called after each step, see `Callback`.
         seed: of every random number.
         replica: which replica's random numbers an access of one replica uses.
         checkpoint: folder to save to; a run that finds its own checkpoint there continues from it.
@@ -98,6 +103,8 @@ def run(
         AccessError: the access does not grant what the algorithm requires.
         SettingError: nothing bounds the run, or an option is out of range.
         CheckpointError: the checkpoint is damaged, belongs to another run, or the state cannot be saved.
+        RunError: the run cannot go on (`DivergedError`, `OutOfMemoryError`, `StorageError`, ...). What was saved stays, the
+            message names it, and the history on disk goes up to the failure.
     """
     name = type(algorithm).__name__
     check_grants(algorithm.requires, access.grants, name, type(access).__name__)
@@ -117,7 +124,11 @@ def run(
         start = _Start.resumed(found, state, access)
     store.open(found, start.history)
 
-    with _held_back_interrupt() as interrupted, Progress(name, steps, progress) as shown:
+    with (
+        _held_back_interrupt() as interrupted,
+        store.told(algorithm, start.history),
+        Progress(name, steps, progress) as shown,
+    ):
         step, state, status = _loop(
             algorithm, access, start, store, interval, steps, episodes, callbacks, seed, interrupted, shown
         )
@@ -146,10 +157,14 @@ def _loop(algorithm, access, start, store, interval, steps, episodes, callbacks,
             saved_at = time.monotonic()
         _rekey(seed, "step", step)
         state, info = algorithm.step(state, access)
-        start.history.log(step, {**info, **{f"meter/{x}": getattr(access.meter, x) for x in _METERED}})
-        for callback in callbacks:  # each sees every step, also when an earlier one stops the run
-            answer = callback(state, info, step)
-            stopped |= isinstance(answer, bool | np.bool_) and bool(answer)
+        row = {**info, **{f"meter/{x}": getattr(access.meter, x) for x in _METERED}}
+        try:
+            for callback in callbacks:  # each sees every step, also when an earlier one stops the run
+                answer = callback(state, row, step)
+                stopped |= isinstance(answer, bool | np.bool_) and bool(answer)
+                row |= answer if isinstance(answer, Mapping) else {}
+        finally:
+            start.history.log(step, row)
         step += 1
         shown.update(step)
 
@@ -203,6 +218,32 @@ class _Store:
                 self.file.restart()
         except OSError as error:
             raise CheckpointError(f"cannot use {self.folder} for checkpoints: {error.strerror or error}") from error
+
+    @contextmanager
+    def told(self, algorithm: Any, history: History):
+        """Failures inside write the history through to the disk, and say which checkpoint is kept."""
+        try:
+            yield
+        except Exception as error:
+            if self.folder is not None:
+                with contextlib.suppress(StorageError):  # the first failure is the one to tell
+                    self.file.append(history)
+            if isinstance(error, RunError):
+                raise type(error)(f"{error}; {self.kept()}") from error
+            if is_out_of_memory(error):
+                advice = getattr(algorithm, "memory_advice", "take smaller batches")
+                what = str(error).strip().partition("\n")[0] or type(error).__name__
+                raise OutOfMemoryError(f"out of memory: {what}; {advice}; {self.kept()}") from error
+            raise
+
+    def kept(self) -> str:
+        """What of the run survives a failure."""
+        if self.folder is None:
+            return "nothing was saved, as no checkpoint folder was given"
+        if self.saved_step < 0:
+            return f"no step had been saved to {self.folder} yet"
+        kept = self.folder / f"step-{self.saved_step:012d}"
+        return f"kept: {kept}, from which the same call goes on (a changed setting needs a folder of its own)"
 
     def save(self, step: int, state: Any, access: Any, start: _Start, status: Status | None) -> None:
         """Save after ``step`` steps; ``status`` is None while the run goes on."""

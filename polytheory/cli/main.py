@@ -1,7 +1,8 @@
 """The entry point: finds the command, and turns every error into one line and an exit code.
 
-Exit codes: 0 all well; 1 something checked does not hold, or nobody reads the output any more; 2 bad input (one line:
-what arrived, what is allowed, what to try); 3 our own crash; 130 interrupted by Ctrl-C.
+Exit codes: 0 all well; 1 something checked does not hold, a run could not go on (it diverged, memory or disk ran out; one
+line says what was kept), or nobody reads the output any more; 2 bad input (one line: what arrived, what is allowed, what
+to try); 3 our own crash; 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from polytheory import __version__
-from polytheory.errors import PolytheoryError, UnknownNameError
+from polytheory.errors import PolytheoryError, RunError, UnknownNameError, is_out_of_memory
 
 COMMANDS = ("list", "show", "run", "train", "verify", "check", "conform", "report")
 FAILED, BAD_INPUT, CRASH, INTERRUPTED = 1, 2, 3, 130
@@ -41,7 +42,7 @@ def call(argv: Sequence[str]) -> int:
     except PolytheoryError as error:
         if debug:
             raise
-        return _say(f"error: {error}", BAD_INPUT)
+        return _say(f"error: {error}", FAILED if isinstance(error, RunError) else BAD_INPUT)
     except _UsageError as error:
         return _say(f"error: {_text_of(error)}", BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
@@ -52,6 +53,8 @@ def call(argv: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
+        if is_out_of_memory(error):
+            return _say(f"error: out of memory: {_first_line(error)}; take smaller batches or a smaller model", FAILED)
         what = f"{type(error).__name__}: {error}"
         return _say(f"this is a bug of polytheory: {what} (add --debug for the traceback, and please report it)", CRASH)
 
@@ -96,6 +99,10 @@ def _options(
 
 def _text_of(usage_error: Any) -> str:
     return usage_error.format_message()
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _say(message: str, code: int) -> int:
