@@ -36,7 +36,7 @@ class FinetuneState:
     """State of a fine-tuning run.
 
     Fields: ``model`` the weights in training; ``optimizer``; ``t`` steps made; ``updates`` optimiser updates made; ``seed``;
-    ``replica``; ``memory`` state of the method's parts by name.
+    ``replica``; ``memory`` state of the method's parts by name; ``tokens`` of prompts and completions so far.
     """
 
     model: Any
@@ -46,6 +46,7 @@ class FinetuneState:
     seed: int
     replica: int
     memory: dict[str, Any]
+    tokens: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,9 @@ class Finetune:
         micro_batch: most rows in one backward pass, >= 1; a group is never split, so a large group may exceed it.
         mismatch_tolerance: largest difference in nats between the log-probs of sampler and trainer at the same weights;
             1e-4 fits float32, None does not ask.
+        max_kl: largest KL divergence in nats per token to the policy that sampled, after a step's updates, and to the reference,
+            where the method has these; beyond it the run ends. None does not ask.
+        entropy: report the policy's entropy, at one more pass over the logits of a step's first update.
 
     Raises `SettingError`.
     """
@@ -68,8 +72,11 @@ class Finetune:
     mini_batches: int = 1
     micro_batch: int = 1024
     mismatch_tolerance: float | None = 1e-4
+    max_kl: float | None = 10.0
+    entropy: bool = True
 
     requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE})
+    memory_advice: ClassVar[str] = "try a smaller micro_batch, fewer prompts, or a shorter completion_length"
 
     def __post_init__(self) -> None:
         for name in ("mini_batches", "micro_batch"):
@@ -116,12 +123,14 @@ class Finetune:
             sampled, info = self.sample(state, access)
             columns, memory = self.method.prepare(checked(self.scored(sampled, state)), state.memory)
             batches = list(self._batches(columns))
-            first = self._backward(state, batches[0]) if batches else None
+            tally = metrics.Tally(self.method.recipe())
+            first = self._backward(state, batches[0], tally, 0) if batches else None
         if first is not None and isinstance(self.optimiser, Harpg):
             info |= second_batch(self, state, access)
-        state.t, state.memory = state.t + 1, memory
-        info["rows"] = float(len(columns["mask"]))
-        return state, info | (self._update(state, batches, first) if first is not None else {})
+        state.t, state.memory, state.tokens = state.t + 1, memory, state.tokens + metrics.tokens(sampled)
+        info |= {"rows": float(len(columns["mask"])), "num_tokens": float(state.tokens)}
+        info |= metrics.weights_of_correction(columns)
+        return state, info | (self._update(state, batches, first, tally) if first is not None else {})
 
     def _batches(self, columns: Columns) -> Iterator[Columns]:
         """The columns of every update."""
@@ -138,7 +147,7 @@ class Finetune:
             if self.method.enough(columns):
                 break
             columns = _joined(columns, self._round(state, access, i))
-        return columns, metrics.sampling(first, access.spec.horizon)
+        return columns, metrics.sampling(first)
 
     def _round(self, state: FinetuneState, access: Any, i: int) -> Columns:
         m, g = self.method.prompts, self.method.group_size
@@ -167,15 +176,16 @@ class Finetune:
         return columns
 
     def _update(
-        self, state: FinetuneState, batches: list[Columns], first: tuple[float, torch.Tensor]
+        self, state: FinetuneState, batches: list[Columns], first: tuple[float, torch.Tensor], tally: metrics.Tally
     ) -> dict[str, float]:
         """Follow the gradients; ``first`` was made at the weights that sampled."""
         info: dict[str, float] = {}
         for i, batch in enumerate(batches):
-            loss, now = first if i == 0 else self._backward(state, batch)
+            loss, now = first if i == 0 else self._backward(state, batch, tally, i)
             if i == 0:
                 info = metrics.mismatch(now, batch["log_probs_sampler"], batch["mask"]) | {"loss": loss}
                 metrics.gate(info, self.mismatch_tolerance)
+            metrics.bounded(tally.means(), self.max_kl, state.t - 1)
             norm = self.optimiser.apply(state.optimizer, state.updates)
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise DivergedError(
@@ -183,14 +193,18 @@ class Finetune:
                 )
             info.setdefault("grad_norm", norm)
             state.updates += 1
-        return {**info, "learning_rate": self.optimiser.rate(state.updates - 1)}
+        return {**info, **tally.means(), "learning_rate": self.optimiser.rate(state.updates - 1)}
 
-    def _backward(self, state: FinetuneState, batch: Columns) -> tuple[float, torch.Tensor]:
-        """Gradients into the parameters; the loss and the log-probs at these weights."""
+    def _backward(
+        self, state: FinetuneState, batch: Columns, tally: metrics.Tally, update: int
+    ) -> tuple[float, torch.Tensor]:
+        """Gradients into the parameters; the loss and the log-probs at these weights. ``update`` counts from 0 in a step."""
         counts, total, policy, found = Counts.of(batch), 0.0, self.policy(state), []
         longest = self.method.max_length or batch["actions"].shape[1]
         for part in self.passes(batch):
-            now = {**part, "log_probs": policy.log_probs(part)}
+            log_probs, entropies = policy.log_probs_and_entropies(part, entropy=self.entropy and update == 0)
+            now = {**part, "log_probs": log_probs}
+            tally.add(now, update, entropies)
             loss = evaluate(
                 now, self.method.recipe(), normalisation=self.method.normalisation, max_length=longest, counts=counts
             )
