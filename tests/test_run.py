@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
+import resource
 import signal
 import subprocess
 import sys
@@ -15,7 +18,15 @@ from toys import Countdown, HiddenAttribute, HiddenGenerator, Learner, TorchLear
 
 from polytheory.access import KnownModel, Online
 from polytheory.conformance.resume import assert_resume_exact
-from polytheory.errors import AccessError, CheckpointError, SettingError
+from polytheory.errors import (
+    AccessError,
+    CheckpointError,
+    DivergedError,
+    NoSignalError,
+    OutOfMemoryError,
+    SettingError,
+    StorageError,
+)
 from polytheory.run import Status, run
 
 TOYS = Path(__file__).with_name("toys.py")
@@ -229,3 +240,101 @@ def test_the_handler_of_ctrl_c_is_given_back():
     before = signal.getsignal(signal.SIGINT)
     run(Learner(), online(), steps=1)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_mapping_from_a_callback_is_kept_with_the_step():
+    seen = []
+
+    def measure(state, info, step):
+        return {"extra": 2.0 * step}
+
+    def look(state, info, step):
+        seen.append((info["extra"], float(info["meter/episodes"][0])))
+
+    end = run(Learner(batch=2), online(), steps=3, callbacks=[measure, look])
+    assert end.history.column("extra")[:, 0].tolist() == [0.0, 2.0, 4.0]
+    assert seen == [(0.0, 2.0), (2.0, 4.0), (4.0, 6.0)]
+
+
+class Breaks(Learner):
+    """Fails in its fifth step, as often as it is tried."""
+
+    def __init__(self, error):
+        super().__init__()
+        object.__setattr__(self, "error", error)
+
+    def step(self, state, access):
+        if state.step == 4:
+            raise self.error
+        return super().step(state, access)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "text"),
+    [
+        (
+            DivergedError("loss nan"),
+            DivergedError,
+            "loss nan; kept: .*step-000000000003, from which the same call goes on",
+        ),
+        (MemoryError(), OutOfMemoryError, "out of memory: MemoryError; take smaller batches; kept: .*step-0*3"),
+        (
+            RuntimeError("you tried to allocate 9 bytes: not enough memory\nmore"),
+            OutOfMemoryError,
+            "9 bytes: not enough",
+        ),
+        (RuntimeError("something else"), RuntimeError, "^something else$"),
+    ],
+)
+def test_a_failure_names_the_checkpoint_and_the_history_goes_up_to_it(raised, expected, text, tmp_path):
+    for _ in range(2):  # typed again, it goes on from the checkpoint and fails at the same place
+        with pytest.raises(expected, match=text):
+            run(Breaks(raised), online(), steps=8, checkpoint=tmp_path, every=3)
+        assert (tmp_path / "latest").read_text() == "step-000000000003"
+        rows = (tmp_path / "history.jsonl").read_text().splitlines()
+        assert [json.loads(row)["step"] for row in rows] == [0, 1, 2, 3]
+    with pytest.raises(expected):
+        run(Breaks(raised), online(), steps=8)
+
+
+def test_what_a_callback_stops_is_in_the_history(tmp_path):
+    def refuse(state, info, step):
+        if step == 2:
+            raise NoSignalError("enough")
+
+    with pytest.raises(NoSignalError, match=f"enough; no step had been saved to {tmp_path} yet"):
+        run(Learner(), online(), steps=8, checkpoint=tmp_path, callbacks=[refuse])
+    assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 3
+
+
+def _fill_the_disk(folder, largest, told):
+    """A run whose files may not grow: the kernel refuses, as it does on a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    with pytest.raises(StorageError) as found:
+        run(TorchLearner(), online(), steps=90, checkpoint=folder, every=1)
+    told.send(str(found.value))
+
+
+@pytest.mark.parametrize("which", ["tensors.safetensors", "state.json", "history.jsonl"])
+def test_a_disk_that_refuses_leaves_the_last_checkpoint(which, tmp_path):
+    run(TorchLearner(), online(), steps=4, checkpoint=tmp_path, every=1)
+    file = next(tmp_path.glob(which), tmp_path / "step-000000000004" / which)
+    mine, theirs = multiprocessing.Pipe()
+    # history grows, the others keep their size
+    largest = 2 * max(x.stat().st_size for x in tmp_path.rglob("*")) if "history" in which else file.stat().st_size - 1
+    child = multiprocessing.get_context("fork").Process(target=_fill_the_disk, args=(tmp_path, largest, theirs))
+    child.start()
+    assert mine.poll(60)
+    said = mine.recv()
+    child.join()
+    assert "cannot write" in said
+    assert ("history.jsonl" in said) == ("history" in which)
+    assert "File too large" in said
+    assert f"kept: {tmp_path}/{(tmp_path / 'latest').read_text()}, from which the same call goes on" in said
+    assert not list(tmp_path.glob("tmp-*"))
+    # the disk has room again: the same call goes on, to the end of an undisturbed run
+    end, alone = (run(TorchLearner(), online(), steps=90, checkpoint=place, every=50) for place in (tmp_path, None))
+    name = end.history.names[0]
+    assert end.history.column(name).tolist() == alone.history.column(name).tolist()
+    assert torch.equal(end.state.theta, alone.state.theta)

@@ -60,8 +60,8 @@ class Finetune:
         micro_batch: most rows in one backward pass, >= 1; a group is never split, so a large group may exceed it.
         mismatch_tolerance: largest difference in nats between the log-probs of sampler and trainer at the same weights;
             1e-4 fits float32, None does not ask.
-        max_kl: largest KL divergence in nats per token to the policy that sampled, after a step's updates, and to the reference,
-            where the method has these; beyond it the run ends. None does not ask.
+        max_kl: largest KL divergence in nats per token to the policy that sampled, after a step's updates, and to the
+            reference, where the method has these; beyond it the run ends. None does not ask.
         entropy: report the policy's entropy, at one more pass over the logits of a step's first update.
 
     Raises `SettingError`.

@@ -87,8 +87,9 @@ class Tally:
     """Means over the tokens (or sequences) of all updates of a step, gathered pass by pass.
 
     ``entropy`` of the laws that tokens were drawn from, at the weights that sampled; ``kl`` to the reference, where the
-    method has one; ``kl_old`` to the law that sampled, at the step's last update, where it has several; ``clip_ratio/low_mean``,
-    ``high_mean``, ``region_mean``, or ``cispo_clip_ratio``: share of terms that the clip keeps from the gradient (that it caps);
+    method has one; ``kl_old`` to the law that sampled, at the step's last update, where it has several;
+    ``clip_ratio/low_mean``, ``high_mean``, ``region_mean``, or ``cispo_clip_ratio``: share of terms that the clip keeps
+    from the gradient (that it caps);
     ``sampling/importance_sampling_ratio/*`` of a correction's weights.
     """
 
