@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Without an NVIDIA driver, torch is held at a version that has a CPU build and no CUDA packages where one is on hand.
 CONSTRAINT := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo "-c constraints/cpu.txt")
 
-.PHONY: demo test test-conform test-conform-trl test-conform-verl test-vllm lint types layers format bench clean
+.PHONY: demo test test-conform test-conform-trl test-conform-verl test-vllm lint types layers format bench bench-training clean
 
 $(BIN)/.installed: pyproject.toml constraints/cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "polytheory needs Python >= 3.11; $(PYTHON) is older. Try: make PYTHON=python3.11"; exit 2; }
@@ -60,6 +60,10 @@ bench: $(BIN)/.installed
 	$(BIN)/python -m benchmarks.planning
 	$(BIN)/python -m benchmarks.policy_gradient
 	$(BIN)/python -m benchmarks.log_probs
+
+# Against TRL, where it is installed.
+bench-training: .venv-trl/.installed
+	.venv-trl/bin/python -m benchmarks.training
 
 clean:
 	rm -rf $(VENV) .venv-trl .venv-verl .venv-vllm reports runs .pytest_cache .ruff_cache .hypothesis

@@ -21,6 +21,7 @@ from polytheory.scaled.policy_gradient.torch_policy import flat_parameters, para
 from polytheory.scaled.posttraining.updates import ratio_surrogate
 from polytheory.streams import row_ids, subseed, uniforms
 
+PILOT = 64  # completions whose slopes say how far a difference goes
 Columns = dict[str, Any]
 Params = Sequence[torch.Tensor]
 
@@ -82,7 +83,7 @@ def difference(policy: Any, passes: Iterable[Columns], params: Params, u: Float[
     if norm == 0:
         return
     theta, passes = flat_parameters(params), list(passes)
-    h = spacing(policy, passes[0], params, theta, u / norm)
+    h = spacing(policy, {name: x[:PILOT] for name, x in passes[0].items()}, params, theta, u / norm)
     for sign in (1, -1):
         with parameters_at(params, theta + (sign * h / norm) * u):
             for part in passes:
@@ -109,8 +110,8 @@ def spacing(
 
     A difference over h is off by about ``h^2 / (6 L^2)`` of itself through truncation and by ``eps L / h`` through rounding;
     the spacing minimises their sum [nocedal2006, section 8.1]. Row i carries the factor ``exp(l_i(h) - l_i(0))``, whose own
-    length is ``1 / |dl_i/dh|``: L is the inverse of the root mean square of these slopes, found by one forward pass, and
-    ``1 + |theta|``, the length of the textbook, where that is less. Slopes of a transformer differ a hundredfold between a
+    length is ``1 / |dl_i/dh|``: L is the inverse of the root mean square of these slopes, found by a forward pass of some
+    rows, and ``1 + |theta|``, the length of the textbook, where that is less. Slopes of a transformer differ a hundredfold between a
     random direction and that of its steps: the textbook's length alone is of no use.
 
     References: [nocedal2006] Nocedal and Wright, Numerical Optimization, 2nd edition, 2006.
