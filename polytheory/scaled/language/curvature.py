@@ -111,8 +111,8 @@ def spacing(
     A difference over h is off by about ``h^2 / (6 L^2)`` of itself through truncation and by ``eps L / h`` through rounding;
     the spacing minimises their sum [nocedal2006, section 8.1]. Row i carries the factor ``exp(l_i(h) - l_i(0))``, whose own
     length is ``1 / |dl_i/dh|``: L is the inverse of the root mean square of these slopes, found by a forward pass of some
-    rows, and ``1 + |theta|``, the length of the textbook, where that is less. Slopes of a transformer differ a hundredfold between a
-    random direction and that of its steps: the textbook's length alone is of no use.
+    rows, and ``1 + |theta|``, the length of the textbook, where that is less. Slopes of a transformer differ a hundredfold
+    between a random direction and that of its steps: the textbook's length alone is of no use.
 
     References: [nocedal2006] Nocedal and Wright, Numerical Optimization, 2nd edition, 2006.
     """
