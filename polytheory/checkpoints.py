@@ -82,9 +82,12 @@ class Checkpoint:
 
 
 def describe(x: Any) -> dict[str, str]:
-    """Settings (fields of a dataclass, else public attributes) as short texts: what identifies a run."""
+    """Settings (fields of a dataclass, else public attributes) as short texts: what identifies a run.
+
+    A field with the metadata ``names_run`` False is left out: a run may go on with another value.
+    """
     if is_dataclass(x):
-        return {f.name: _text(getattr(x, f.name)) for f in fields(x)}
+        return {f.name: _text(getattr(x, f.name)) for f in fields(x) if f.metadata.get("names_run", True)}
     cached = {name for name in vars(x) if isinstance(getattr(type(x), name, None), cached_property)}
     return {k: _text(v) for k, v in vars(x).items() if not k.startswith("_") and k not in cached}
 

@@ -90,6 +90,10 @@ class OutOfMemoryError(RunError, MemoryError):
     """The memory of the machine or the accelerator does not suffice."""
 
 
+class ProcessError(PolytheoryError, RuntimeError):
+    """Another process of the same run has stopped."""
+
+
 class ColumnError(PolytheoryError, ValueError):
     """A part reads a column that nobody wrote, or a column has the wrong shape or content."""
 

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from polytheory import checkpoints
-from polytheory._trees import layout, unpack
+from polytheory._trees import layout, pack, unpack
 from polytheory.access import Grant, Meter, check_grants
 from polytheory.algorithm import Algorithm, Info
 from polytheory.checkpoints import Checkpoint, Every
 from polytheory.errors import CheckpointError, OutOfMemoryError, RunError, SettingError, StorageError, is_out_of_memory
 from polytheory.history import History, HistoryFile
 from polytheory.policies import Policy
+from polytheory.processes import ALONE, Alone
 from polytheory.progress import Progress
 from polytheory.streams import subseed
 
@@ -116,18 +117,23 @@ def run(
 
     _rekey(seed, "init", 0)
     state = algorithm.init(access, seed, replica) if replica else algorithm.init(access, seed)
-    store = _Store(checkpoint, identity, layout({"state": state, "access": access}, ""))
+    ranks: Alone = getattr(algorithm, "processes", ALONE)
+    store = _Store(checkpoint, identity, layout({"state": state, "access": access}, ""), ranks)
     start = _Start.fresh(state, access)
-    found = _find(checkpoint, resume)
-    if found is not None:
-        found.check_identity(identity)
-        start = _Start.resumed(found, state, access)
-    store.open(found, start.history)
+    with ranks.together():
+        found = _find(checkpoint, resume)
+        if found is not None:
+            found.check_identity(identity)
+            start = _Start.resumed(found, state, access)
+    if not ranks.same(start.step):
+        raise CheckpointError(f"the processes find different checkpoints in {checkpoint}; it must be one folder for all")
+    with ranks.together():
+        store.open(found, start.history)
 
     with (
         _held_back_interrupt() as interrupted,
         store.told(algorithm, start.history),
-        Progress(name, steps, progress) as shown,
+        Progress(name, steps, progress if ranks.first else False) as shown,
     ):
         step, state, status = _loop(
             algorithm, access, start, store, interval, steps, episodes, callbacks, seed, interrupted, shown
@@ -142,6 +148,9 @@ def _loop(algorithm, access, start, store, interval, steps, episodes, callbacks,
     state, step, saved_at = start.state, start.step, time.monotonic()
     stopped = start.status == Status.CALLBACK and bool(callbacks)  # the same command again has nothing left to do
     while True:
+        pressed, due, stopped = store.ranks.agree(
+            bool(interrupted), step > start.step and _due(interval, step, saved_at), stopped
+        )
         if algorithm.done(state):
             return step, state, Status.DONE
         if stopped:
@@ -150,9 +159,9 @@ def _loop(algorithm, access, start, store, interval, steps, episodes, callbacks,
             return step, state, Status.STEPS
         if episodes is not None and int((access.meter.episodes - start.episodes_before).max()) >= episodes:
             return step, state, Status.EPISODES
-        if interrupted:
+        if pressed:
             return step, state, Status.INTERRUPTED
-        if step > start.step and _due(interval, step, saved_at):
+        if due:
             store.save(step, state, access, start, None)
             saved_at = time.monotonic()
         _rekey(seed, "step", step)
@@ -198,8 +207,9 @@ class _Start:
 class _Store:
     """The checkpoint folder of a run; does nothing when there is none."""
 
-    def __init__(self, folder: str | Path | None, identity: dict[str, Any], known: dict[str, type]):
+    def __init__(self, folder: str | Path | None, identity: dict[str, Any], known: dict[str, type], ranks: Alone):
         self.folder = None if folder is None else Path(folder)
+        self.ranks = ranks
         self.identity, self.known = identity, known
         self.saved_step = -1
 
@@ -207,13 +217,16 @@ class _Store:
         """Make the folder ready to go on from ``found``."""
         if self.folder is None:
             return
+        own = found is not None and found.folder.parent.resolve() == self.folder.resolve()
+        self.saved_step = found.manifest["step"] if found is not None and own else -1
+        if not self.ranks.first:
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.file = HistoryFile(self.folder)
-            if found is not None and found.folder.parent.resolve() == self.folder.resolve():
+            if found is not None and own:
                 checkpoints.publish(self.folder, found.folder.name)
                 self.file.adopt(found.manifest["history"], history)
-                self.saved_step = found.manifest["step"]
             else:
                 self.file.restart()
         except OSError as error:
@@ -249,13 +262,16 @@ class _Store:
         """Save after ``step`` steps; ``status`` is None while the run goes on."""
         if self.folder is None or step == self.saved_step:
             return
-        manifest = {
-            "identity": self.identity,
-            "status": status,
-            "episodes_before": start.episodes_before.tolist(),
-            "history": self.file.append(start.history),
-        }
-        checkpoints.save(self.folder, step, {"state": state, "access": access}, manifest, self.known)
+        tree = {"state": state, "access": access}
+        manifest = {"identity": self.identity, "status": status, "episodes_before": start.episodes_before.tolist()}
+        with self.ranks.together():
+            if self.ranks.first:
+                manifest["history"] = self.file.append(start.history)
+        with self.ranks.together():
+            if self.ranks.first:
+                checkpoints.save(self.folder, step, tree, manifest, self.known)
+            else:
+                pack(tree, known=self.known, name="")  # what is split over the processes is put together by all
         self.saved_step = step
 
 

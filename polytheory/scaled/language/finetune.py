@@ -20,15 +20,19 @@ from polytheory.algorithm import Info
 from polytheory.errors import DivergedError, SettingError
 from polytheory.rollouts import checked
 from polytheory.scaled.language import metrics
-from polytheory.scaled.language.adapters import trainable_copy
+from polytheory.scaled.language import ranks as processes
+from polytheory.scaled.language.adapters import trainable_copy, without_dropout
 from polytheory.scaled.language.curvature import second_batch
 from polytheory.scaled.language.optimiser import AdamW, Harpg, NPgIgt, Sgd
 from polytheory.scaled.language.policy import CausalPolicy
+from polytheory.scaled.language.ranks import Ranks
+from polytheory.scaled.language.sharding import gathered, is_sharded, shard, shard_optimizer
 from polytheory.scaled.posttraining.base import PARTS, Counts
 from polytheory.scaled.posttraining.composition import Composition, evaluate
 from polytheory.streams import row_ids
 
 Columns = dict[str, Any]
+HOW = {"names_run": False}  # says how a gradient is computed, not which: a run may go on with another value
 
 
 @dataclass(eq=False)
@@ -63,6 +67,10 @@ class Finetune:
         max_kl: largest KL divergence in nats per token to the policy that sampled, after a step's updates, and to the
             reference, where the method has these; beyond it the run ends. None does not ask.
         entropy: report the policy's entropy, at one more pass over the logits of a step's first update.
+        gradient_checkpointing: keep only the input of every layer for the backward pass and make the rest again: the same
+            gradient, less memory, more time.
+        train_copy: False trains the policy's own weights, which saves the memory of a second model and changes the policy that
+            was passed; refused where a part reads ``log_probs_ref``.
 
     Raises `SettingError`.
     """
@@ -70,10 +78,12 @@ class Finetune:
     method: Composition
     optimiser: AdamW | Sgd | NPgIgt | Harpg = field(default_factory=AdamW)
     mini_batches: int = 1
-    micro_batch: int = 1024
+    micro_batch: int = field(default=1024, metadata=HOW)
     mismatch_tolerance: float | None = 1e-4
     max_kl: float | None = 10.0
     entropy: bool = True
+    gradient_checkpointing: bool = field(default=False, metadata=HOW)
+    train_copy: bool = field(default=True, metadata=HOW)
 
     requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE})
     memory_advice: ClassVar[str] = "try a smaller micro_batch, fewer prompts, or a shorter completion_length"
@@ -103,11 +113,22 @@ class Finetune:
             raise SettingError("update is for tabular compositions; fine-tuning takes its optimiser")
         if self.method.micro_batch_size is not None:
             raise SettingError("micro_batch_size is for tabular compositions; fine-tuning takes micro_batch")
+        if not self.train_copy and "log_probs_ref" in self._reads:
+            raise SettingError(f"train_copy = False, but {self.method.name} reads the starting weights; leave it True")
+
+    @property
+    def processes(self) -> Ranks:
+        """The processes that take the steps together, see `polytheory.processes`."""
+        return processes.current()
+
+    @property
+    def _reads(self) -> set[str]:
+        return {name for use in self.method.recipe() for name in PARTS[use.part].reads}
 
     def init(self, access: Any, seed: int, replica: int = 0) -> FinetuneState:
         """A copy of the policy's model, nothing sampled yet; weights that are frozen are shared with it."""
-        model = trainable_copy(self.method.policy.model)
-        return FinetuneState(model, self.optimiser.make(model.parameters()), 0, 0, seed, replica, {})
+        model = ready(self.method.policy.model, copied=self.train_copy, checkpointing=self.gradient_checkpointing)
+        return FinetuneState(model, made(self.optimiser, model, self.processes), 0, 0, seed, replica, {})
 
     def policy(self, state: FinetuneState) -> CausalPolicy:
         """The model in training as a policy."""
@@ -120,10 +141,12 @@ class Finetune:
     def step(self, state: FinetuneState, access: Any) -> tuple[FinetuneState, Info]:
         """Sample once, prepare, update; without a row with weight nothing moves, but the clock advances."""
         with self.optimiser.sampling(state.optimizer):
-            sampled, info = self.sample(state, access)
-            columns, memory = self.method.prepare(checked(self.scored(sampled, state)), state.memory)
+            with gathered(state.model):
+                sampled, info = self.sample(state, access)
+                sampled = checked(self.scored(sampled, state))
+            columns, memory = self.method.prepare(sampled, state.memory)
             batches = list(self._batches(columns))
-            tally = metrics.Tally(self.method.recipe())
+            tally = metrics.Tally(self.method.recipe(), self.processes)
             first = self._backward(state, batches[0], tally, 0) if batches else None
         if first is not None and isinstance(self.optimiser, Harpg):
             info |= second_batch(self, state, access)
@@ -150,29 +173,34 @@ class Finetune:
         return columns, metrics.sampling(first)
 
     def _round(self, state: FinetuneState, access: Any, i: int) -> Columns:
-        m, g = self.method.prompts, self.method.group_size
+        m, g, ranks = self.method.prompts, self.method.group_size, self.processes
         key = Key(state.seed, f"{self.method.name}/completions", state.t)
         first = (state.t * self.method.rounds + i) * m
         start = access.next_prompts(key, first, m).repeat(g)
         rows = i * m * g + np.arange(m * g)
         group = i * m + np.arange(m).repeat(g)
         ids = row_ids(state.replica, rows)
-        traj = access.rollouts(self.policy(state), Requests(ids, access.spec.horizon, start), key)
+        groups = ranks.share(m)
+        own = range(groups.start * g, groups.stop * g)
+        at = slice(own.start, own.stop) if own else slice(0, g)  # one without a group of its own keeps pace with the first
+        with ranks.counted(access.meter, bool(own)), ranks.together():
+            traj = access.rollouts(self.policy(state), Requests(ids[at], access.spec.horizon, start[at]), key)
         columns = {
             **traj.columns, "actions": traj.actions, "mask": traj.mask, "score": traj.score,
-            "group": torch.as_tensor(group, device=traj.mask.device), "log_probs_sampler": traj.log_probs_sampler,
-            "finished": traj.finished,
+            "log_probs_sampler": traj.log_probs_sampler, "finished": traj.finished,
         }  # fmt: skip
+        columns = ranks.gather(columns, own, m * g)
+        columns["group"] = torch.as_tensor(group, device=traj.mask.device)
         return self.method.annotated(columns, Key(state.seed, self.method.name, state.t), ids, rows)
 
     def scored(self, columns: Columns, state: FinetuneState) -> Columns:
         """``columns`` with the frozen log-probs that the recipe reads."""
-        reads = {name for use in self.method.recipe() for name in PARTS[use.part].reads}
         policies = {"log_probs_old": self.policy(state), "log_probs_ref": self.method.policy}
         with torch.no_grad():
             for name, policy in policies.items():
-                if name in reads:
-                    columns = {**columns, name: torch.cat([policy.log_probs(x) for x in self.passes(columns)])}
+                if name in self._reads:
+                    found = [(rows, own, policy.log_probs(part)) for (part, rows), own in self._dealt(columns)]
+                    columns = {**columns, name: self._assembled(found)}
         return columns
 
     def _update(
@@ -199,23 +227,66 @@ class Finetune:
         self, state: FinetuneState, batch: Columns, tally: metrics.Tally, update: int
     ) -> tuple[float, torch.Tensor]:
         """Gradients into the parameters; the loss and the log-probs at these weights. ``update`` counts from 0 in a step."""
-        counts, total, policy, found = Counts.of(batch), 0.0, self.policy(state), []
+        counts, policy, found = Counts.of(batch), self.policy(state), []
+        total = torch.zeros((), dtype=torch.float64, device=batch["mask"].device)
         longest = self.method.max_length or batch["actions"].shape[1]
-        for part in self.passes(batch):
+        for (part, rows), own in self._dealt(batch):
             log_probs, entropies = policy.log_probs_and_entropies(part, entropy=self.entropy and update == 0)
             now = {**part, "log_probs": log_probs}
-            tally.add(now, update, entropies)
+            tally.add(now if own else {**now, "mask": torch.zeros_like(part["mask"])}, update, entropies)
             loss = evaluate(
                 now, self.method.recipe(), normalisation=self.method.normalisation, max_length=longest, counts=counts
             )
-            loss.backward()
-            total += float(loss.detach())
-            found.append(now["log_probs"].detach())
-        return total, torch.cat(found)
+            (loss if own else 0.0 * loss).backward()
+            total += loss.detach() * own
+            found.append((rows, own, now["log_probs"].detach()))
+        self.processes.sum_gradients(state.model.parameters())
+        return float(self.processes.sum(total)), self._assembled(found)
+
+    def _dealt(self, columns: Columns) -> Iterator[tuple[tuple[Columns, slice], bool]]:
+        """This process's micro-batches with their rows, see `Ranks.dealt`."""
+        pieces, start = [], 0
+        for part in self.passes(columns):
+            stop = start + len(part["mask"])
+            pieces.append((part, slice(start, stop)))
+            start = stop
+        return self.processes.dealt(pieces)
+
+    def _assembled(self, found: list[tuple[slice, bool, torch.Tensor]]) -> torch.Tensor:
+        """All rows [n, t] from every process's micro-batches."""
+        if self.processes.world == 1:
+            return torch.cat([x for _, _, x in found])
+        n = int(self.processes.sum(torch.tensor(sum(len(x) for _, own, x in found if own), device=found[0][2].device)))
+        whole = found[0][2].new_zeros(n, found[0][2].shape[1])
+        for rows, own, x in found:
+            if own:
+                whole[rows] = x
+        return self.processes.sum(whole)
 
     def passes(self, columns: Columns) -> Iterator[Columns]:
-        """Micro-batches of whole groups."""
-        return _chunks(columns, self.micro_batch)
+        """Micro-batches of whole groups, small enough that every process gets one where there are so many groups."""
+        return _chunks(columns, min(self.micro_batch, -(-len(columns["mask"]) // self.processes.world)))
+
+
+def ready(model: Any, *, copied: bool = True, checkpointing: bool = False) -> Any:
+    """The model that a run trains: a copy, or the model itself; split over the processes where they share the weights."""
+    model = trainable_copy(model) if copied else model
+    if checkpointing:
+        # transformers checkpoints in training mode alone, where dropout would change the law that was sampled from
+        without_dropout(model).train()
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable  # its old name
+        enable({"use_reentrant": False})
+    ranks = processes.current()
+    return shard(model, ranks) if ranks.sharded else model
+
+
+def made(optimiser: Any, model: Any, ranks: Ranks) -> Any:
+    """The optimiser of a run. Raises `SettingError` for one that needs all weights as a vector where they are sharded."""
+    if not is_sharded(model):
+        return optimiser.make(model.parameters())
+    if not isinstance(optimiser, AdamW | Sgd):
+        raise SettingError(f"{type(optimiser).__name__} keeps all weights as one vector, which sharding splits; launch without FSDP, or set follow = 'adamw'")
+    return shard_optimizer(optimiser.make(model.parameters()), ranks)
 
 
 def _chunks(columns: Columns, size: int) -> Iterator[Columns]:

@@ -9,6 +9,7 @@ import torch
 
 from polytheory._typing import Bool, Float
 from polytheory.errors import DivergedError, MismatchError
+from polytheory.scaled.language.ranks import Ranks
 from polytheory.scaled.posttraining.composition import Use
 from polytheory.scaled.posttraining.kl import k3
 from polytheory.scaled.posttraining.losses import over_tokens, token_log_ratio
@@ -93,8 +94,8 @@ class Tally:
     ``sampling/importance_sampling_ratio/*`` of a correction's weights.
     """
 
-    def __init__(self, recipe: Sequence[Use]):
-        self.recipe, self._update = recipe, 0
+    def __init__(self, recipe: Sequence[Use], ranks: Ranks | None = None):
+        self.recipe, self._ranks, self._update = recipe, ranks or Ranks(), 0
         self._sums: dict[str, tuple[float, int]] = {}  # sum and number of terms
 
     def add(self, columns: Columns, update: int, entropies: Float[torch.Tensor, "n t"] | None = None) -> None:
@@ -131,8 +132,9 @@ class Tally:
             self._add(f"clip_ratio/{name}_mean", x, each)
 
     def means(self) -> dict[str, float]:
-        """What was gathered so far."""
-        return {name: total / n for name, (total, n) in self._sums.items() if n}
+        """What was gathered so far, in all processes."""
+        found = self._ranks.sum(torch.tensor(list(self._sums.values()), dtype=torch.float64, device=self._ranks.device))
+        return {name: total / n for name, (total, n) in zip(self._sums, found.tolist(), strict=True) if n}
 
     def _add(self, name: str, x: torch.Tensor, each: torch.Tensor) -> None:
         total, n = self._sums.get(name, (0.0, 0))

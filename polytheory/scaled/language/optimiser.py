@@ -79,7 +79,9 @@ class AdamW:
     def apply(self, optimizer: torch.optim.Optimizer, update: int) -> float:
         """One update from the gradients that stand in the parameters; returns their global norm before clipping."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_norm if self.max_norm is not None else math.inf)
+        norm = gradient_norm(parameters)
+        if self.max_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
         for group in optimizer.param_groups:
             group["lr"] = self.rate(update)
         optimizer.step()
@@ -114,7 +116,7 @@ class Sgd:
     def apply(self, optimizer: torch.optim.Optimizer, update: int) -> float:
         """One update from the gradients that stand in the parameters; returns their global norm."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = gradient_norm(parameters)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return float(norm)
@@ -213,6 +215,12 @@ class Harpg:
 
     def apply(self, optimizer: Any, update: int) -> float:
         """One step from the gradients that stand in the parameters and the second batch's; returns the norm of the former."""
-        norm = torch.nn.utils.get_total_norm([p.grad for p in optimizer.params if p.grad is not None])
+        norm = gradient_norm(optimizer.params)
         optimizer.descend()
         return float(norm)
+
+
+def gradient_norm(parameters: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Norm of all gradients together, also where they are split over processes."""
+    norm: Any = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm

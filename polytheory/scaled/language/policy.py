@@ -13,6 +13,7 @@ from polytheory.policies import Memoryless
 from polytheory.rollouts import LogProbs
 from polytheory.scaled.language.sampler import Completions, positions
 from polytheory.scaled.language.samplers.base import Cached, Sampler
+from polytheory.scaled.language.sharding import inside
 from polytheory.scaled.posttraining.log_probs import token_log_probs
 
 Columns = dict[str, Any]
@@ -92,6 +93,9 @@ class CausalPolicy(Memoryless):
         self, columns: Columns, *, entropy: bool = True
     ) -> tuple[Float[torch.Tensor, "n t"], Float[torch.Tensor, "n t"] | None]:
         """Log-probs, and the entropies of the laws that the tokens were drawn from, in nats; 0 where masked."""
+        return inside(self.model, lambda: self._log_probs(columns, entropy))
+
+    def _log_probs(self, columns: Columns, entropy: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         prompts, actions, mask = columns["prompt_ids"], columns["actions"], columns["mask"]
         attention = torch.cat([columns["prompt_mask"], mask], 1)
         out = self.model.base_model(

@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 from polytheory.access import Grant, Key
 from polytheory.algorithm import Info
 from polytheory.errors import SettingError
-from polytheory.scaled.language.adapters import dropping, trainable_copy
-from polytheory.scaled.language.finetune import FinetuneState
+from polytheory.scaled.language import ranks as processes
+from polytheory.scaled.language.adapters import dropping
+from polytheory.scaled.language.finetune import HOW, FinetuneState, made, ready
 from polytheory.scaled.language.optimiser import AdamW, Sgd
 from polytheory.scaled.language.policy import CausalPolicy
+from polytheory.scaled.language.ranks import Ranks
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +25,8 @@ class Sft:
         start: the policy to start from.
         optimiser: how the gradient is followed.
         batch: demonstrations of one step, >= 1.
-        dropout: True puts the model's dropout to work; what is dropped hangs on seed and step alone.
+        dropout: True puts the model's dropout to work; what is dropped hangs on seed, step and process alone.
+        gradient_checkpointing, train_copy: as in `Finetune`; the first goes without dropout.
 
     Raises `SettingError`.
     """
@@ -32,28 +35,43 @@ class Sft:
     optimiser: AdamW | Sgd = field(default_factory=AdamW)
     batch: int = 128
     dropout: bool = False
+    gradient_checkpointing: bool = field(default=False, metadata=HOW)
+    train_copy: bool = field(default=True, metadata=HOW)
 
     requires: ClassVar[frozenset[Grant]] = frozenset({Grant.DATA})
 
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise SettingError(f"batch = {self.batch}; it must be at least 1")
+        if self.dropout and self.gradient_checkpointing:
+            raise SettingError("dropout and gradient_checkpointing do not go together in the warm start; drop one")
+
+    @property
+    def processes(self) -> Ranks:
+        """The processes that take the steps together, see `polytheory.processes`."""
+        return processes.current()
 
     def init(self, access: Any, seed: int, replica: int = 0) -> FinetuneState:
         """A copy of the starting model; weights that are frozen are shared with it."""
-        model = trainable_copy(self.start.model)
-        return FinetuneState(model, self.optimiser.make(model.parameters()), 0, 0, seed, replica, {})
+        model = ready(self.start.model, copied=self.train_copy, checkpointing=self.gradient_checkpointing)
+        return FinetuneState(model, made(self.optimiser, model, self.processes), 0, 0, seed, replica, {})
 
     def step(self, state: FinetuneState, access: Any) -> tuple[FinetuneState, Info]:
         """One update on the next ``batch`` demonstrations."""
+        ranks = self.processes
         columns = access.next_rows(Key(state.seed, "sft", 0), state.t * self.batch, self.batch)
-        with dropping(state.model, Key(state.seed, "sft", state.t)) if self.dropout else nullcontext():
+        tokens, own = columns["mask"].sum(), ranks.share(self.batch)
+        # one without a row of its own goes through the same passes with the first, and adds nothing
+        columns = {name: x[own.start : own.stop] if own else x[:1] for name, x in columns.items()}
+        purpose = f"sft/{ranks.rank}" if ranks.rank else "sft"
+        with dropping(state.model, Key(state.seed, purpose, state.t)) if self.dropout else nullcontext():
             found = self.policy(state).log_probs(columns)
-            loss = -found.sum() / columns["mask"].sum()
+            loss = -found.sum() / tokens * bool(own)
             loss.backward()
+        ranks.sum_gradients(state.model.parameters())
         norm = self.optimiser.apply(state.optimizer, state.updates)
         state.t, state.updates = state.t + 1, state.updates + 1
-        return state, {"loss": float(loss.detach()), "gradient_norm": norm}
+        return state, {"loss": float(ranks.sum(loss.detach())), "gradient_norm": norm}
 
     def policy(self, state: FinetuneState) -> CausalPolicy:
         """The model in training as a policy."""

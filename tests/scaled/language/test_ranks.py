@@ -1,0 +1,71 @@
+"""Two processes take the very steps of one: copied weights and sharded ones, checkpoints between them."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from ranks_cases import CASES, SHARDED, ends, outcome, start
+
+# float64 sums of the same terms in another order: some 1e3 terms a sum and three steps, of 1e-16 each, and AdamW divides by
+# the root of the second moment, which multiplies the rounding of a gradient g by at most 1 / |g|, here below 1e4
+CLOSE = 1e-9
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """What one process finds, and its checkpoint after two steps."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("ranks")
+    found = {name: outcome(name) for name in (*CASES, "sft")}
+    found["whole"] = outcome("grpo", 3)
+    outcome("grpo", 1, checkpoint=folder / "one copied")
+    shutil.copytree(folder / "one copied", folder / "one sharded")
+    return folder, found
+
+
+@pytest.fixture(scope="module")
+def two(one):
+    """What each of two processes finds."""
+    folder, _ = one
+    found = ends(start(["-m", "ranks_cases", str(folder)], 2))
+    assert [code for code, *_ in found] == [0, 0], found[0][2][-3000:] + found[1][2][-3000:]
+    return [torch.load(folder / f"{i}.pt", weights_only=False) for i in range(2)]
+
+
+def same(a, b, tolerance):
+    assert (a["weights"] - b["weights"]).abs().max() <= tolerance
+    assert a["episodes"] == b["episodes"]
+    for x, y in zip(a["history"], b["history"], strict=True):
+        assert x[:3] == y[:3]
+        np.testing.assert_allclose(x[3], y[3], rtol=tolerance, atol=tolerance)
+    assert a["memory"].keys() == b["memory"].keys()
+
+
+@pytest.mark.parametrize("case", [*CASES, "sft", *(f"sharded {name}" for name in (*SHARDED, "sft"))])
+def test_two_processes_learn_as_one_does(case, one, two):
+    expected = one[1][case.removeprefix("sharded ")]
+    for found in two:
+        same(found[case], expected, CLOSE)
+    assert torch.equal(two[0][case]["weights"], two[1][case]["weights"])
+
+
+def test_every_case_moves_and_has_a_signal(one):
+    for name, found in one[1].items():
+        gradient = [x for _, _, key, x in found["history"] if key in ("grad_norm", "gradient_norm")]
+        assert max(gradient) > 1e-3, name
+
+
+@pytest.mark.parametrize("kind", ["copied", "sharded"])
+def test_a_run_of_two_goes_on_bit_for_bit(kind, two):
+    for found in two:
+        same(found[f"{kind} resumed"], found[f"{kind} whole"], 0.0)
+
+
+@pytest.mark.parametrize("kind", ["copied", "sharded"])
+def test_a_run_goes_on_with_another_number_of_processes(kind, one, two):
+    folder, found = one
+    same(two[0][f"{kind} from one"], found["whole"], CLOSE)
+    same(outcome("grpo", 3, checkpoint=folder / kind / "there"), found["whole"], CLOSE)
