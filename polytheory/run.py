@@ -126,7 +126,9 @@ def run(
             found.check_identity(identity)
             start = _Start.resumed(found, state, access)
     if not ranks.same(start.step):
-        raise CheckpointError(f"the processes find different checkpoints in {checkpoint}; it must be one folder for all")
+        raise CheckpointError(
+            f"the processes find different checkpoints in {checkpoint}; it must be one folder for all"
+        )
     with ranks.together():
         store.open(found, start.history)
 

@@ -106,7 +106,9 @@ def _first_line(error: BaseException) -> str:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"polytheory: {' '.join(message.split())}", file=sys.stderr)
+    ranks = sys.modules.get("polytheory.scaled.language.ranks")
+    if ranks is None or ranks.speaks(message):  # of several processes with the same error one says it
+        print(f"polytheory: {' '.join(message.split())}", file=sys.stderr)
     return code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,19 +25,16 @@ def train_model(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Train a language model; without a word, a tiny one on an embedded task. Typed again after a kill, it continues."""
-    from pathlib import Path
-
     from polytheory.cli._build import parse_pairs
     from polytheory.cli._output import print_json, print_table
     from polytheory.errors import SettingError, require
 
     require("torch", "scaled")
     require("transformers", "lm")
-    from polytheory.lab.training.models import save_model
-    from polytheory.lab.training.page import write_card, write_page
     from polytheory.lab.training.recipe import read
     from polytheory.lab.training.show import Live
     from polytheory.lab.training.train import train
+    from polytheory.scaled.language import ranks as processes
 
     given = list(words or ()) + ([f"task={task}"] if task else [])
     if compare:
@@ -51,8 +49,23 @@ def train_model(
         print_json(flat) if json else print_table(("key", "value"), [(k, str(v)) for k, v in flat.items()])
         return
     folder = Path(recipe.output.output)
-    with Live(recipe, silent=json) as live:
+    ranks = processes.join(recipe.start.device, shard=recipe.start.shard)
+    with Live(recipe, silent=json or not ranks.first) as live:
         trained = train(recipe, output=folder, callbacks=[live.step], say=live.say, progress=False)
+    if ranks.first:
+        _leave_behind(trained, folder, live, json)
+    ranks.leave()
+    if trained.run.status == "interrupted":
+        raise typer.Exit(130)
+
+
+def _leave_behind(trained: Any, folder: Path, live: Any, json: bool) -> None:
+    """The model, the report and what is printed at the end."""
+    from polytheory.cli._output import print_json
+    from polytheory.lab.training.models import save_model
+    from polytheory.lab.training.page import write_card, write_page
+
+    recipe = trained.recipe
     save_model(trained, folder / "model")
     write_card(trained, folder / "model")
     page = write_page(trained, folder)
@@ -67,13 +80,11 @@ def train_model(
     else:
         live.samples(trained)
         print(f"model: {folder / 'model'}\nreport: {page}")
-    if trained.run.status == "interrupted":
-        raise typer.Exit(130)
 
 
 def _compare(names: list[str], seeds: int, words: list[str], json: bool) -> None:
+    import os
     import sys
-    from pathlib import Path
 
     from polytheory.cli._build import parse_pairs
     from polytheory.cli._output import print_json, print_table
@@ -81,6 +92,10 @@ def _compare(names: list[str], seeds: int, words: list[str], json: bool) -> None
     from polytheory.lab.training import compare as comparison
     from polytheory.lab.training.page import write_comparison
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SettingError(
+            "--compare in several processes; it trains one recipe after another, start it without a launcher"
+        )
     extra = [word for word in words if "=" not in word]
     if extra:
         raise SettingError(f"{extra[0]} beside --compare {','.join(names)}; name every recipe in --compare")

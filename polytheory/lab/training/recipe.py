@@ -68,7 +68,8 @@ class Start:
 
     Fields:
         model: "tiny" for a transformer made here, or a path or hub name for transformers.
-        dtype: "float32" or "bfloat16". device: where it runs, "" for the first GPU, else the CPU.
+        dtype: "float32" or "bfloat16". device: where it runs, "" for the GPU of this process, else the CPU.
+        shard: several processes split the weights, gradients and optimiser state (FSDP2) instead of holding a copy each.
         trust_remote_code: let a model's own code run; off unless asked for.
         temperature: of sampling and log-probs, > 0.
         demonstrations: what the warm start imitates: names of the task's demonstrations in turn, or one column of ``data``;
@@ -80,6 +81,7 @@ class Start:
     model: str = "tiny"
     dtype: str = "float32"
     device: str = ""
+    shard: bool = False
     trust_remote_code: bool = False
     temperature: float = 1.0
     demonstrations: tuple[str, ...] = ()
@@ -184,7 +186,7 @@ def resolve(name: str, given: Mapping[str, Any]) -> Recipe:
     homes: dict[str, tuple[str, Any]] = {
         **{f.name: ("settings", f) for f in settings.values()},
         **{f.name: ("optimiser", f) for f in fields(follows) if f.name != "total"},
-        **{f.name: ("driver", f) for f in fields(Finetune) if f.name not in ("method", "optimiser")},
+        **{f.name: ("driver", f) for f in fields(Finetune) if f.name not in ("method", "optimiser", "train_copy")},
         **{f.name: (where, f) for where, cls in _SECTIONS.items() for f in fields(cls)},
     }
     parts: dict[str, dict[str, Any]] = {k: {} for k in ("settings", "optimiser", "driver", *_SECTIONS)}

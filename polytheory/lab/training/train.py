@@ -19,11 +19,13 @@ from polytheory.lab.training import data as datas
 from polytheory.lab.training.models import count, ends, limit, make_model
 from polytheory.lab.training.recipe import OPTIMISERS, Recipe
 from polytheory.run import Run, run
+from polytheory.scaled.language import ranks as processes
 from polytheory.scaled.language.adapters import without_dropout
-from polytheory.scaled.language.finetune import Finetune
+from polytheory.scaled.language.finetune import Finetune, reads
 from polytheory.scaled.language.optimiser import AdamW
 from polytheory.scaled.language.policy import CausalPolicy
 from polytheory.scaled.language.sft import Sft
+from polytheory.scaled.language.sharding import gathered, whole
 
 SAMPLES = 6  # completions shown before and after
 
@@ -77,14 +79,16 @@ def train(
     out, start, seed = recipe.output, recipe.start, recipe.output.seed
     if out.steps < 1:
         raise SettingError(f"steps = {out.steps}; train at least one step")
-    device = start.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    ranks = processes.join(start.device, shard=start.shard)
+    device = str(ranks.device)
     if device == "cpu":
         torch.set_num_threads(1)  # the tensors are small: more threads only wait for each other
     make_algorithm(recipe, CausalPolicy(None, 0, start.temperature))  # a bad setting is an error before any work
     folder = None if output is None else Path(output)
     known = datas.load(recipe.problem, seed)
     model, tokenizer = make_model(start, recipe.lora, seed, device)
-    say(f"{start.model} model, {count(model)}, {device}; {len(known.train['prompt'])} prompts")
+    several = f"{ranks.world} processes{' with sharded weights' if ranks.sharded else ''}, " if ranks.world > 1 else ""
+    say(f"{start.model} model, {count(model)}, {several}{device}; {len(known.train['prompt'])} prompts")
     if getattr(tokenizer, "chat_template", None) and isinstance(known.train["prompt"][0], str):
         say("prompts are texts, given to a chat model as they are; chat=true asks them as a user")
     worlds = {
@@ -108,11 +112,14 @@ def train(
         rows = datas.demonstrations(recipe.problem, known.train, start.demonstrations)
         followed = AdamW(start.sft_step_size, warm_up=start.sft_warm_up)
         end = run(
-            Sft(policy, followed, start.sft_batch, dropout=recipe.lora.lora_dropout > 0),
+            Sft(
+                policy, followed, start.sft_batch, dropout=recipe.lora.lora_dropout > 0, train_copy=False,
+                gradient_checkpointing=recipe.driver.get("gradient_checkpointing", False),
+            ),
             Demonstrations(rows, tokenizer, name="demonstrations", device=device),
             steps=start.sft_steps, seed=seed, checkpoint=folder and folder / "warm-start", every=out.every, progress=progress,
         )  # fmt: skip
-        warm, policy = end.history, policy.with_model(end.state.model)
+        warm, policy = end.history, policy.with_model(whole(end.state.model))
     without_dropout(policy.model)
     before = evaluate(policy, worlds["held-out"], seed)
     say(
@@ -122,6 +129,7 @@ def train(
         make_algorithm(recipe, policy), worlds["train"], steps=out.steps, seed=seed, callbacks=callbacks,
         checkpoint=folder and folder / "checkpoints", every=out.every, progress=progress,
     )  # fmt: skip
+    end.state.model = whole(end.state.model)
     after = evaluate(policy.with_model(end.state.model), worlds["held-out"], seed)
     say(
         f"after: {_percent(after.sampled)} right at temperature {start.temperature:g}, {_percent(after.greedy)} greedily"
@@ -139,24 +147,31 @@ def make_algorithm(recipe: Recipe, policy: CausalPolicy) -> Finetune:
     follows = OPTIMISERS[recipe.output.follow](**recipe.optimiser)
     if isinstance(follows, AdamW) and recipe.output.decay == "cosine":
         follows = replace(follows, total=recipe.output.steps * method.updates * driver.get("mini_batches", 1))
-    return Finetune(method, follows, **driver)
+    # the starting weights are nobody's but this training's
+    return Finetune(method, follows, train_copy="log_probs_ref" in reads(method), **driver)
 
 
 def evaluate(policy: CausalPolicy, world: Prompts, seed: int, batch: int = 512) -> Evaluation:
-    """One completion of every prompt at the policy's temperature, and the likeliest one. The meter is left as it was."""
-    meter, means = world.meter.state_dict(), []
+    """One completion of every prompt at the policy's temperature, and the likeliest one. The meter is left as it was.
+
+    Several processes take a share of the prompts each; the first has the completions to show.
+    """
+    ranks, meter, means = processes.current(), world.meter.state_dict(), []
+    batch = min(batch, -(-len(world) // ranks.world))
+    pieces = [np.arange(i, min(i + batch, len(world))) for i in range(0, len(world), batch)]
     shown: list[tuple[str, str, float]] = []
     for greedy in (False, True):
-        scores: list[float] = []
-        for first in range(0, len(world), batch):
-            rows = np.arange(first, min(first + batch, len(world)))
-            requests = Requests(rows, world.spec.horizon or 1, rows)
-            traj = world.rollouts(policy, requests, Key(seed, "evaluation", 0), greedy=greedy)
-            scores += np.asarray(traj.score).tolist()
-            if not greedy and not shown:
-                texts = world.decode(traj.actions[:SAMPLES], traj.mask[:SAMPLES])
-                shown = [(_shown(world.rows["prompt"][i]), text, scores[i]) for i, text in enumerate(texts)]
-        means.append(sum(scores) / len(scores))
+        scores = torch.zeros(len(world), dtype=torch.float64, device=world.device)
+        with ranks.together(), gathered(policy.model):
+            for rows, own in ranks.dealt(pieces):
+                requests = Requests(rows, world.spec.horizon or 1, rows)
+                traj = world.rollouts(policy, requests, Key(seed, "evaluation", 0), greedy=greedy)
+                found: Any = traj.score
+                scores[rows[0] : rows[-1] + 1] = found * own
+                if not (greedy or shown or rows[0]):
+                    texts = world.decode(traj.actions[:SAMPLES], traj.mask[:SAMPLES])
+                    shown = [(_shown(world.rows["prompt"][i]), text, float(found[i])) for i, text in enumerate(texts)]
+        means.append(sum(ranks.sum(scores).tolist()) / len(world))
     world.meter.load_state_dict(meter)
     return Evaluation(means[0], means[1], shown)
 

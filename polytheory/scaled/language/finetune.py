@@ -113,17 +113,13 @@ class Finetune:
             raise SettingError("update is for tabular compositions; fine-tuning takes its optimiser")
         if self.method.micro_batch_size is not None:
             raise SettingError("micro_batch_size is for tabular compositions; fine-tuning takes micro_batch")
-        if not self.train_copy and "log_probs_ref" in self._reads:
+        if not self.train_copy and "log_probs_ref" in reads(self.method):
             raise SettingError(f"train_copy = False, but {self.method.name} reads the starting weights; leave it True")
 
     @property
     def processes(self) -> Ranks:
         """The processes that take the steps together, see `polytheory.processes`."""
         return processes.current()
-
-    @property
-    def _reads(self) -> set[str]:
-        return {name for use in self.method.recipe() for name in PARTS[use.part].reads}
 
     def init(self, access: Any, seed: int, replica: int = 0) -> FinetuneState:
         """A copy of the policy's model, nothing sampled yet; weights that are frozen are shared with it."""
@@ -182,7 +178,9 @@ class Finetune:
         ids = row_ids(state.replica, rows)
         groups = ranks.share(m)
         own = range(groups.start * g, groups.stop * g)
-        at = slice(own.start, own.stop) if own else slice(0, g)  # one without a group of its own keeps pace with the first
+        at = (
+            slice(own.start, own.stop) if own else slice(0, g)
+        )  # one without a group of its own keeps pace with the first
         with ranks.counted(access.meter, bool(own)), ranks.together():
             traj = access.rollouts(self.policy(state), Requests(ids[at], access.spec.horizon, start[at]), key)
         columns = {
@@ -196,9 +194,10 @@ class Finetune:
     def scored(self, columns: Columns, state: FinetuneState) -> Columns:
         """``columns`` with the frozen log-probs that the recipe reads."""
         policies = {"log_probs_old": self.policy(state), "log_probs_ref": self.method.policy}
+        read = reads(self.method)
         with torch.no_grad():
             for name, policy in policies.items():
-                if name in self._reads:
+                if name in read:
                     found = [(rows, own, policy.log_probs(part)) for (part, rows), own in self._dealt(columns)]
                     columns = {**columns, name: self._assembled(found)}
         return columns
@@ -268,14 +267,19 @@ class Finetune:
         return _chunks(columns, min(self.micro_batch, -(-len(columns["mask"]) // self.processes.world)))
 
 
+def reads(method: Composition) -> set[str]:
+    """Columns that the parts of a method read."""
+    return {name for use in method.recipe() for name in PARTS[use.part].reads}
+
+
 def ready(model: Any, *, copied: bool = True, checkpointing: bool = False) -> Any:
     """The model that a run trains: a copy, or the model itself; split over the processes where they share the weights."""
     model = trainable_copy(model) if copied else model
     if checkpointing:
         # transformers checkpoints in training mode alone, where dropout would change the law that was sampled from
         without_dropout(model).train()
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable  # its old name
-        enable({"use_reentrant": False})
+        names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")  # newer and older transformers
+        getattr(model, next(name for name in names if hasattr(model, name)))({"use_reentrant": False})
     ranks = processes.current()
     return shard(model, ranks) if ranks.sharded else model
 
@@ -285,7 +289,10 @@ def made(optimiser: Any, model: Any, ranks: Ranks) -> Any:
     if not is_sharded(model):
         return optimiser.make(model.parameters())
     if not isinstance(optimiser, AdamW | Sgd):
-        raise SettingError(f"{type(optimiser).__name__} keeps all weights as one vector, which sharding splits; launch without FSDP, or set follow = 'adamw'")
+        raise SettingError(
+            f"{type(optimiser).__name__} keeps all weights as one vector, which sharding splits; launch without FSDP, or set "
+            "follow = 'adamw'"
+        )
     return shard_optimizer(optimiser.make(model.parameters()), ranks)
 
 

@@ -24,7 +24,6 @@ from polytheory.processes import Alone
 
 Columns = dict[str, Any]
 Piece = TypeVar("Piece")
-_SAID = "polytheory/said"
 
 
 class Ranks(Alone):
@@ -96,7 +95,9 @@ class Ranks(Alone):
         out = {}
         for name, x in columns.items():
             x = padded(x, width[name], left=name.startswith("prompt")) if name in width else x
-            whole = torch.zeros(n, *x.shape[1:], dtype=torch.uint8 if x.dtype == torch.bool else x.dtype, device=x.device)
+            whole = torch.zeros(
+                n, *x.shape[1:], dtype=torch.uint8 if x.dtype == torch.bool else x.dtype, device=x.device
+            )
             whole[rows.start : rows.stop] = x[: len(rows)]
             out[name] = self.sum(whole).to(x.dtype)
         return out
@@ -126,15 +127,6 @@ class Ranks(Alone):
             if n:
                 p.grad = torch.zeros_like(p) if p.grad is None else p.grad
                 self.sum(p.grad)
-
-    def says(self, text: str) -> bool:
-        """True in the first process that asks with this text: it is the one to print an error that several have."""
-        if self.world == 1:
-            return True
-        try:
-            return distributed.distributed_c10d._get_default_store().add(f"{_SAID}/{text}", 1) == 1
-        except RuntimeError:  # whoever held the store is gone
-            return True
 
     def leave(self) -> None:
         """Wait for the others and end the process group; the program goes on alone."""
@@ -179,7 +171,9 @@ def join(device: str = "", *, shard: bool = False) -> Ranks:
             raise SettingError(f"{name} = {env[name]}; {text}")
     fsdp = env.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1")
     if fsdp and env.get("FSDP_VERSION", "1") != "2":
-        raise SettingError(f"fsdp_version = {env.get('FSDP_VERSION', '1')}; weights are sharded with version 2 only, set it to 2")
+        raise SettingError(
+            f"fsdp_version = {env.get('FSDP_VERSION', '1')}; weights are sharded with version 2 only, set it to 2"
+        )
     place = f"cuda:{int(env.get('LOCAL_RANK', '0'))}" if cuda else "cpu"
     if cuda:
         torch.cuda.set_device(place)
@@ -211,6 +205,16 @@ def current() -> Ranks:
     return Ranks()
 
 
+def speaks(text: str) -> bool:
+    """True in the first process that asks with this text: the one to print an error that several have."""
+    if not distributed.is_initialized():
+        return os.environ.get("RANK", "0") == "0" or "LOCAL_RANK" not in os.environ
+    try:
+        return distributed.distributed_c10d._get_default_store().add(f"polytheory/said/{text}", 1) == 1
+    except RuntimeError:  # whoever held the store is gone
+        return True
+
+
 @contextmanager
 def heard(ranks: Ranks) -> Iterator[None]:
     """The end of another process, which breaks whatever waits for it, as one `ProcessError`."""
@@ -220,7 +224,9 @@ def heard(ranks: Ranks) -> Iterator[None]:
         text = str(error)
         if ranks.world > 1 and any(word in text for word in ("gloo", "NCCL", "Connection", "Timed out", "timed out")):
             what = text.strip().partition("\n")[0][:200]
-            raise ProcessError(f"another of the {ranks.world} processes has stopped, its message says why ({what})") from error
+            raise ProcessError(
+                f"another of the {ranks.world} processes has stopped, its message says why ({what})"
+            ) from error
         raise
 
 

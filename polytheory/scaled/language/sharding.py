@@ -29,11 +29,15 @@ def shard(model: Any, ranks: Ranks) -> Any:
     Raises `SettingError` for adapters, whose frozen weights every copy shares.
     """
     if adapted(model):
-        raise SettingError("adapters and sharded weights do not go together here; launch without FSDP, or set lora_rank = 0")
-    fsdp = torch.distributed.fsdp
+        raise SettingError(
+            "adapters and sharded weights do not go together here; launch without FSDP, or set lora_rank = 0"
+        )
+    from torch.distributed import fsdp
+    from torch.distributed.device_mesh import init_device_mesh
+
     meta = {id(p): torch.nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in model.parameters()}
     plain = copy.deepcopy(model, dict(meta))
-    mesh = torch.distributed.init_device_mesh(ranks.device.type, (ranks.world,))
+    mesh = init_device_mesh(ranks.device.type, (ranks.world,))
     names = set(getattr(model, "_no_split_modules", None) or ())
     for unit in [x for x in model.modules() if type(x).__name__ in names]:
         fsdp.fully_shard(unit, mesh=mesh)
@@ -104,7 +108,9 @@ def whole(model: Any) -> Any:
 
 
 def _units(model: Any) -> list[Any]:
-    return [x for x in model.modules() if isinstance(x, torch.distributed.fsdp.FSDPModule)]
+    from torch.distributed.fsdp import FSDPModule
+
+    return [x for x in model.modules() if isinstance(x, FSDPModule)]
 
 
 def _kept(x: Any, ranks: Ranks) -> Any:
@@ -129,8 +135,9 @@ def _like(x: Any, p: Any) -> Any:
     """This process's share of a whole tensor, split as ``p`` is."""
     if not hasattr(p, "full_tensor") or hasattr(x, "full_tensor") or x.shape != p.shape:
         return x
-    tensor = torch.distributed.tensor
-    return tensor.distribute_tensor(x.to(p.device), p.device_mesh, p.placements, src_data_rank=None)
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(x.to(p.device), p.device_mesh, p.placements, src_data_rank=None)
 
 
 def _distributed_weights(module: Any, state: dict[str, Any], prefix: str, *rest: Any) -> None:
