@@ -90,7 +90,7 @@ class OutOfMemoryError(RunError, MemoryError):
     """The memory of the machine or the accelerator does not suffice."""
 
 
-class ProcessError(PolytheoryError, RuntimeError):
+class ProcessError(RunError, RuntimeError):
     """Another process of the same run has stopped."""
 
 

@@ -240,7 +240,7 @@ class _Store:
         try:
             yield
         except Exception as error:
-            if self.folder is not None:
+            if self.folder is not None and self.ranks.first:
                 with contextlib.suppress(StorageError):  # the first failure is the one to tell
                     self.file.append(history)
             if isinstance(error, RunError):

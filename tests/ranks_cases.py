@@ -18,7 +18,7 @@ from polytheory.models.text.tasks import task
 from polytheory.run import run
 from polytheory.scaled.language import ranks as processes
 from polytheory.scaled.language.finetune import Finetune
-from polytheory.scaled.language.optimiser import AdamW, NPgIgt, Sgd
+from polytheory.scaled.language.optimiser import AdamW, Harpg, NPgIgt, Sgd
 from polytheory.scaled.language.policy import CausalPolicy
 from polytheory.scaled.language.ranks import Ranks
 from polytheory.scaled.language.sft import Sft
@@ -41,6 +41,10 @@ CASES = {
     "rloo with n-pg-igt": (
         Grpo, {**GROUPS, "advantage": "rloo", "surrogate": "reinforce", "normalisation": "seq_sum", "beta": 0.0},
         NPgIgt(0.5), {},
+    ),
+    "rloo with harpg": (
+        Grpo, {**GROUPS, "advantage": "rloo", "surrogate": "reinforce", "normalisation": "seq_sum", "beta": 0.0},
+        Harpg(0.5), {},
     ),
     "nft": (Nft, {**GROUPS, "updates": 2}, Sgd(0.5), {}),
     "riskpo": (RiskPo, {"prompts": 4, "group_size": 4, "bundle_size": 2}, Sgd(0.5), {}),

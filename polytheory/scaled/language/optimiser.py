@@ -159,7 +159,7 @@ class NPgIgt:
 
     def apply(self, optimizer: Any, update: int) -> float:
         """One step from the gradients made at the look-ahead; returns their global norm."""
-        norm = torch.nn.utils.get_total_norm([p.grad for p in optimizer.params if p.grad is not None])
+        norm = gradient_norm(optimizer.params)
         optimizer.step()
         return float(norm)
 
