@@ -1,0 +1,1 @@
+"""Robust planning: the best policy against the worst transition law of an ambiguity set."""
