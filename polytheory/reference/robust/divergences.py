@@ -151,9 +151,9 @@ def worst_reverse_kl(
     flat = ((d == 0) | (p == 0)).all(-1) | (radius == 0)
 
     def distance(u: np.ndarray) -> np.ndarray:  # u = scale / c, so that it increases
-        x = d + (scale / np.maximum(u, 1e-300))[..., None]
-        x = np.where(p > 0, x, 1.0)
-        return (p * np.log(x)).sum(-1) + np.log((p / x).sum(-1))
+        y = d * (u / scale)[..., None]  # log(d + c) - log c = log1p(y): nothing cancels for a small radius
+        away, rest = (p * y / (1 + y)).sum(-1), (p / (1 + y)).sum(-1)  # they sum to 1; the smaller is the accurate one
+        return (p * np.log1p(y)).sum(-1) + np.where(away < 0.5, np.log1p(-np.minimum(away, 0.5)), np.log(rest))
 
     touches = (p * (d <= 0)).sum(-1) > 0  # the worst outcome has mass: c stays positive
     clear = np.where(p > 0, np.where(d > 0, d, 1.0), 1.0)
@@ -161,8 +161,9 @@ def worst_reverse_kl(
     left_over = ~touches & (at_zero <= radius)
     u = increasing_root(distance, radius, np.ones_like(scale), ~(left_over | flat))
     c = np.where(left_over | flat, 0.0, scale / np.maximum(u, 1e-300))
-    x = np.where(p > 0, np.where(d + c[..., None] > 0, d + c[..., None], 1.0), 1.0)
-    level = np.exp((p * np.log(x)).sum(-1) - radius)
+    rise = (p * np.log1p(d * (u / scale)[..., None])).sum(-1) - radius  # log of level / c
+    level = np.where(left_over, np.exp((p * np.log(clear)).sum(-1) - radius), c * np.exp(rise))
+    x = np.where((p > 0) & (d + c[..., None] > 0), d + c[..., None], 1.0)
     law = level[..., None] * p / x
     rest = np.maximum(1 - law.sum(-1), 0)
     worst = np.argmin(allowed, -1)[..., None]
@@ -170,7 +171,8 @@ def worst_reverse_kl(
     law = np.where(left_over[..., None], law, law / np.maximum(law.sum(-1, keepdims=True), np.finfo(float).tiny))
     np.put_along_axis(law, worst, np.take_along_axis(law, worst, -1) + spare, -1)
     law = np.where(flat[..., None], p, law)
-    value = np.where(flat, (p * z).sum(-1), z_min[..., 0] - c + level)
+    above = np.where(left_over, level, c * np.expm1(rise))
+    value = np.where(flat, (p * z).sum(-1), z_min[..., 0] + above)
     return Worst(value, law, np.abs((law * z).sum(-1) - value))
 
 
