@@ -58,6 +58,7 @@ format: $(BIN)/.installed
 bench: $(BIN)/.installed
 	$(BIN)/python -m pip install --quiet $(CONSTRAINT) -e '.[bench]'
 	$(BIN)/python -m benchmarks.planning
+	$(BIN)/python -m benchmarks.robust
 	$(BIN)/python -m benchmarks.policy_gradient
 	$(BIN)/python -m benchmarks.log_probs
 

@@ -1,5 +1,5 @@
-"""Small problems on which the claims of robust planning are checked, and the independent routes to their answers: linear and conic
-programs."""
+"""Small problems on which the claims of robust planning are checked, and the independent routes to their answers: linear
+and conic programs."""
 
 from __future__ import annotations
 
@@ -110,7 +110,10 @@ def interval_program(row: Row, low: np.ndarray, high: np.ndarray) -> float:
     """``min q . z`` with ``low <= q <= high``."""
     n = len(row.z)
     return linear_minimum(
-        row.z, below=(np.zeros((1, n)), np.zeros(1)), equal=(np.ones((1, n)), np.ones(1)), bounds=list(zip(low, high, strict=True))
+        row.z,
+        below=(np.zeros((1, n)), np.zeros(1)),
+        equal=(np.ones((1, n)), np.ones(1)),
+        bounds=list(zip(low, high, strict=True)),
     )
 
 
@@ -135,7 +138,7 @@ def conic_minimum(row: Row, divergence: str, *, strength: float | None = None) -
     if strength is None:
         rules.append(D <= row.radius)
     problem = cp.Problem(cp.Minimize(goal), rules)
-    problem.solve(solver="CLARABEL", tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
+    problem.solve(solver="CLARABEL", tol_gap_abs=1e-9, tol_gap_rel=1e-9, tol_feas=1e-9)
     return float(problem.value)
 
 

@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
 UNDISCOUNTED = Wrap("undiscounted", part="discounted_values", by=lambda f: lambda v, gamma: v)
 SQUARED = Wrap("discount_squared", part="discounted_values", by=lambda f: lambda v, gamma: gamma * gamma * v)
-SETS = ("tv:0.2", "kl:0.1", "chi2:0.2", "linf:0.1", "w1:0.1", "reverse-kl:0.1", "contamination:0.2", "penalised-kl:1", "shared-l1:0.4")
+SETS = (
+    "tv:0.2",
+    "kl:0.1",
+    "chi2:0.2",
+    "linf:0.1",
+    "w1:0.1",
+    "reverse-kl:0.1",
+    "contamination:0.2",
+    "penalised-kl:1",
+    "shared-l1:0.4",
+)
 
 
 def sweep(room: Room, text: Any, model: TabularMDP, v: Float[np.ndarray, " S"]) -> Any:
@@ -41,7 +51,9 @@ def _cases() -> list[Case]:
 
 
 @claim(
-    method="robust-dp", source="iyengar2005, Thm. 3.2; nilim2005; wiesemann2013", level=Level.PROPERTY,
+    method="robust-dp",
+    source="iyengar2005, Thm. 3.2; nilim2005; wiesemann2013",
+    level=Level.PROPERTY,
     statement="for every kind of set the robust operator contracts by gamma, is monotone, and moves with constants by gamma c",
     worked=_cases,
     breaks=[
@@ -49,7 +61,7 @@ def _cases() -> list[Case]:
         SQUARED,
         Wrap("centred", part="discounted_values", by=lambda f: lambda v, gamma: f(v - v.mean(), gamma)),
     ],
-)  # fmt: skip
+)
 def operator_contracts(case: Case, room: Room) -> Margin:
     m, v = case.model, case.v
     above = v + np.abs(case.w)
@@ -63,34 +75,58 @@ def operator_contracts(case: Case, room: Room) -> Margin:
 
 
 @claim(
-    method="robust-dp", source="values computed with convex programs in place of the closed forms", level=Level.PROPERTY,
+    method="robust-dp",
+    source="values computed with convex programs in place of the closed forms",
+    level=Level.PROPERTY,
     statement="robust value iteration reaches the robust value of the three-state problem for every set",
     worked=lambda: list(VALUES),
     breaks=[
         UNDISCOUNTED,
         SQUARED,
         Wrap("tv_as_l1", part="worst_l1", by=lambda f: lambda z, p, radius, **k: f(z, p, radius / 2, **k)),
-        Wrap("best_case", part="worst_case", by=lambda f: lambda ball, z, p: (lambda w: w._replace(value=-w.value))(f(ball, -z, p))),
+        Wrap(
+            "best_case",
+            part="worst_case",
+            by=lambda f: lambda ball, z, p: (lambda w: w._replace(value=-w.value))(f(ball, -z, p)),
+        ),
     ],
-)  # fmt: skip
+)
 def values_of_three_states(text: str, room: Room) -> Margin:
     trace = room.run("RobustValueIteration", KnownModel(three_states()), ambiguity=text, tol=1e-10)
     return Margin.equal(trace.state["v"][0], np.array(VALUES[text]), PRINTED)
 
 
 @claim(
-    method="robust-dp", source="puterman2005, Thm. 6.6.3, for a monotone operator that moves with constants", level=Level.PROPERTY,
+    method="robust-dp",
+    source="puterman2005, Thm. 6.6.3, for a monotone operator that moves with constants",
+    level=Level.PROPERTY,
     statement="at every sweep of every solver the robust value is within the certified bound",
     worked=lambda: ["l1:0.4", "kl:0.1", "chi2:0.2", "penalised-kl:1"],
     breaks=[
-        Line("tenth", room="reference", module="certificate", old="return value, analytic + rounding", new="return value, 0.1 * analytic + rounding"),
-        Line("tenth_in_torch", room="scaled", module="certificate", old="analytic.double() + rounding", new="0.1 * analytic.double() + rounding"),
+        Line(
+            "tenth",
+            room="reference",
+            module="certificate",
+            old="return value, analytic + rounding",
+            new="return value, 0.1 * analytic + rounding",
+        ),
+        Line(
+            "tenth_in_torch",
+            room="scaled",
+            module="certificate",
+            old="analytic.double() + rounding",
+            new="0.1 * analytic.double() + rounding",
+        ),
     ],
-)  # fmt: skip
+)
 def bounds_are_honest(text: str, room: Room) -> Margin:
     right = np.array(VALUES[text])
     margins = []
-    for solver, settings in (("RobustValueIteration", {"stop": "sup"}), ("RobustValueIteration", {"order": 3}), ("RobustPolicyIteration", {})):
+    for solver, settings in (
+        ("RobustValueIteration", {"stop": "sup"}),
+        ("RobustValueIteration", {"order": 3}),
+        ("RobustPolicyIteration", {}),
+    ):
         for steps in (1, 2, 4):
             state = room.run(solver, KnownModel(three_states()), steps=steps, ambiguity=text, **settings).state
             margins.append(Margin.at_most(np.abs(state["v"][0] - right).max(), float(state["bound"][0]), PRINTED))
@@ -98,16 +134,25 @@ def bounds_are_honest(text: str, room: Room) -> Margin:
 
 
 @claim(
-    method="robust-dp", source="iyengar2005, Thm. 3.1; wiesemann2013, Prop. 5", level=Level.PROPERTY,
-    statement="saddle point: one fixed kernel is worst from every state, the ordinary optimal value under it is the robust value, and no "
-    "kernel of the set does worse to the policy",
+    method="robust-dp",
+    source="iyengar2005, Thm. 3.1; wiesemann2013, Prop. 5",
+    level=Level.PROPERTY,
+    statement="saddle point: one fixed kernel is worst from every state, the ordinary optimal value under it is the "
+    "robust value, and no kernel of the set does worse to the policy",
     worked=lambda: [x for x in VALUES if not x.startswith("penalised") and x != "tv:0"],
     breaks=[
-        Wrap("nominal_kernel", part="robust_sweep",
-             by=lambda f: lambda ball, world, v, *a: (lambda s: s._replace(**{s._fields[3]: 0 * s[3] + (world.p if hasattr(world, "p") else world.P)}))(f(ball, world, v, *a))),
+        Wrap(
+            "nominal_kernel",
+            part="robust_sweep",
+            by=lambda f: (
+                lambda ball, world, v, *a: (
+                    lambda s: s._replace(**{s._fields[3]: 0 * s[3] + (world.p if hasattr(world, "p") else world.P)})
+                )(f(ball, world, v, *a))
+            ),
+        ),
         SQUARED,
     ],
-)  # fmt: skip
+)
 def one_kernel_is_worst_everywhere(text: str, room: Room) -> Margin:
     m = three_states()
     state = room.run("RobustValueIteration", KnownModel(m), ambiguity=text, tol=1e-11).state
@@ -139,36 +184,65 @@ class Matrix:
 
 
 def games() -> list[Matrix]:
-    """Two actions between a good and a bad outcome, where the best policy randomises (values .75, .70, .65, .55, .25); and games with
-    actions that nature can push to their minimum."""
+    """Two actions between a good and a bad outcome, where the best policy randomises (values .75, .70, .65, .55, .25);
+    and games with actions that nature can push to their minimum."""
     z, p = np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([[0.8, 0.2], [0.7, 0.3]])
     found = [Matrix(z, p, kappa) for kappa in (0.1, 0.2, 0.4, 0.8, 2.0)]
     rng = np.random.default_rng(0)
     for _ in range(12):
         A, n = rng.integers(1, 4), rng.integers(1, 5)
-        found.append(Matrix(rng.integers(-3, 4, (A, n)) / 2, rng.multinomial(8, np.ones(n) / n, A) / 8, float(rng.choice([0.1, 0.5, 1, 3]))))
+        found.append(
+            Matrix(
+                rng.integers(-3, 4, (A, n)) / 2,
+                rng.multinomial(8, np.ones(n) / n, A) / 8,
+                float(rng.choice([0.1, 0.5, 1, 3])),
+            )
+        )
     return found
 
 
 @claim(
-    method="robust-dp", source="wiesemann2013; ho2018", level=Level.CERTIFICATE,
+    method="robust-dp",
+    source="wiesemann2013; ho2018",
+    level=Level.CERTIFICATE,
     statement="the game with a shared L1 budget has the value of its linear program, and the policy found guarantees it",
     worked=games,
     breaks=[
         Wrap("budget_halved", part="shared_budget", by=lambda f: lambda ball, z, p, kappa: f(ball, z, p, kappa / 2)),
-        Wrap("first_action", part="shared_budget",
-             by=lambda f: lambda ball, z, p, kappa: (lambda g: g._replace(policy=0 * g.policy + (g.policy == g.policy[..., :1]) * 1.0))(f(ball, z, p, kappa))),
-        Line("no_floor", room="reference", module="shared_budget", old="binding = (held.cost > 0) & ~at_floor[:, None]", new="binding = held.cost > 0"),
-        Line("no_floor_in_torch", room="scaled", module="shared_budget", old="binding = (held.cost > 0) & ~at_floor[..., None]", new="binding = held.cost > 0"),
+        Wrap(
+            "first_action",
+            part="shared_budget",
+            by=lambda f: (
+                lambda ball, z, p, kappa: (
+                    lambda g: g._replace(policy=0 * g.policy + (g.policy == g.policy[..., :1]) * 1.0)
+                )(f(ball, z, p, kappa))
+            ),
+        ),
+        Line(
+            "no_floor",
+            room="reference",
+            module="shared_budget",
+            old="binding = (held.cost > 0) & ~at_floor[:, None]",
+            new="binding = held.cost > 0",
+        ),
+        Line(
+            "no_floor_in_torch",
+            room="scaled",
+            module="shared_budget",
+            old="binding = (held.cost > 0) & ~at_floor[..., None]",
+            new="binding = held.cost > 0",
+        ),
     ],
-)  # fmt: skip
+)
 def shared_budget_is_its_linear_program(game: Matrix, room: Room) -> Margin:
     found = room.call(room.part("shared_budget"), L1, game.z[None], game.p[None], game.kappa)
     d = np.asarray(found.policy)[0]
     value = game_program(game.z, game.p, game.kappa)
     # what the policy guarantees: the same program with the policy fixed is the game of one action per support point
     guaranteed = _against(d, game)
-    return Margin.worst([Margin.equal(found.value[0], np.asarray(value), 1e-8), Margin.equal(guaranteed, np.asarray(value), 1e-8)])
+    return Margin.worst(
+        [Margin.equal(found.value[0], np.asarray(value), 1e-8), Margin.equal(guaranteed, np.asarray(value), 1e-8)]
+    )
 
 
 def _against(d: np.ndarray, game: Matrix) -> float:
@@ -182,26 +256,38 @@ def _against(d: np.ndarray, game: Matrix) -> float:
     bound = np.concatenate([game.p.ravel(), -game.p.ravel(), [game.kappa]])
     sums = np.concatenate([np.kron(np.eye(A), np.ones((1, n))), np.zeros((A, k))], 1)
     cost = np.concatenate([(d[:, None] * game.z).ravel(), np.zeros(k)])
-    return float(linprog(cost, A_ub=below, b_ub=bound, A_eq=sums, b_eq=np.ones(A), bounds=(0, None), method="highs").fun)
+    return float(
+        linprog(cost, A_ub=below, b_ub=bound, A_eq=sums, b_eq=np.ones(A), bounds=(0, None), method="highs").fun
+    )
 
 
 @claim(
-    method="robust-dp", source="derived: Lagrangian duality of nature's problem", level=Level.CERTIFICATE,
-    statement="the saddle-point gap of a shared budget of relative entropy, chi-square or L1 is rounding, and a shared budget is never worse "
-    "for nature than the same budget for one action",
+    method="robust-dp",
+    source="derived: Lagrangian duality of nature's problem",
+    level=Level.CERTIFICATE,
+    statement="the saddle-point gap of a shared budget of relative entropy, chi-square or L1 is rounding, and a shared "
+    "budget is never worse for nature than the same budget for one action",
     worked=games,
     breaks=[
-        Wrap("uniform_policy", part="shared_budget",
-             by=lambda f: lambda ball, z, p, kappa: f(ball, z, p, kappa)._replace(gap=abs(z).sum() + 0 * f(ball, z, p, kappa).gap)),
+        Wrap(
+            "uniform_policy",
+            part="shared_budget",
+            by=lambda f: (
+                lambda ball, z, p, kappa: f(ball, z, p, kappa)._replace(gap=abs(z).sum() + 0 * f(ball, z, p, kappa).gap)
+            ),
+        ),
         Wrap("slope_squared", part="hold_at", by=lambda f: lambda *a: (lambda h: h._replace(slope=h.slope**2))(f(*a))),
     ],
-)  # fmt: skip
+)
 def shared_budgets_have_no_gap(game: Matrix, room: Room) -> Margin:
     margins = []
     for ball, part in ((L1, "worst_l1"), (KL, "worst_kl"), (ChiSquare, "worst_chi2")):
         found = room.call(room.part("shared_budget"), ball, game.z[None], game.p[None], game.kappa)
         margins.append(Margin.at_most(found.gap, 0.0, 1e-8))
-        lone = [float(getattr(room.parts, part)(z, p, min(game.kappa, 2.0)).value) for z, p in zip(game.z, game.p, strict=True)]
+        lone = [
+            float(getattr(room.parts, part)(z, p, min(game.kappa, 2.0)).value)
+            for z, p in zip(game.z, game.p, strict=True)
+        ]
         if game.kappa <= 2:
             margins.append(Margin.at_most(max(lone), float(found.value[0]), 1e-8))
     return Margin.worst(margins)
@@ -219,18 +305,23 @@ def pennies() -> tuple[TabularMDP, np.ndarray]:
 
 
 @claim(
-    method="robust-dp", source="wiesemann2013, sec. 1: rectangularity cannot be dropped", level=Level.PROPERTY,
-    statement="with two kernels that hurt different actions the rectangular hull is worth 0 from the start while each kernel alone is worth 9",
+    method="robust-dp",
+    source="wiesemann2013, sec. 1: rectangularity cannot be dropped",
+    level=Level.PROPERTY,
+    statement="with two kernels that hurt different actions the rectangular hull is worth 0 from the start "
+    "while each kernel alone is worth 9",
     worked=lambda: [None],
     breaks=[
         Wrap("first_scenario_only", part="worst_scenario", by=lambda f: lambda z, laws: f(z, laws[:1])),
         SQUARED,
     ],
-)  # fmt: skip
+)
 def rectangular_hull_of_pennies(_: None, room: Room) -> Margin:
     model, kernels = pennies()
     both = room.run("RobustValueIteration", KnownModel(model), ambiguity=Scenarios(kernels), tol=1e-10).state["v"][0]
-    alone = room.run("RobustValueIteration", KnownModel(model), ambiguity=Scenarios(kernels[1:]), tol=1e-10).state["v"][0]
+    alone = room.run("RobustValueIteration", KnownModel(model), ambiguity=Scenarios(kernels[1:]), tol=1e-10).state["v"][
+        0
+    ]
     return Margin.equal(np.array([both[0], alone[0]]), np.array([0.0, 9.0]), PRINTED)
 
 
@@ -241,14 +332,16 @@ def _staying() -> Case:
 
 
 @claim(
-    method="robust-dp", source="derived; liu2024, Lemma 5.1 is the finite-horizon form", level=Level.PROPERTY,
+    method="robust-dp",
+    source="derived; liu2024, Lemma 5.1 is the finite-horizon form",
+    level=Level.PROPERTY,
     statement="total variation shrinks the range of values: span(V) <= span(r) / (1 - gamma (1 - rho))",
     worked=lambda: [_staying(), _cases()[0]],
     breaks=[
         Setting("radius_ignored", ambiguity="tv:0"),
         UNDISCOUNTED,
     ],
-)  # fmt: skip
+)
 def total_variation_shrinks_the_range(case: Case, room: Room) -> Margin:
     m, rho = case.model, 0.3
     v = np.asarray(case.v)

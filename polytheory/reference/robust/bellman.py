@@ -1,7 +1,8 @@
 """The robust Bellman operator: the best action against the worst law, for every kind of ambiguity set.
 
-``(L v)(s) = max_d min_q sum_a d_a q_a . (r(s, a, .) + gamma v)``. With sets by (s, a) the best d is one action. Rewards that depend on
-the next state are part of what nature minimises. Terminal states are the nominal model's: nature cannot leave them.
+``(L v)(s) = max_d min_q sum_a d_a q_a . (r(s, a, .) + gamma v)``. With sets by (s, a) the best d is one action. Rewards
+that depend on the next state are part of what nature minimises. Terminal states are the nominal model's: nature cannot
+leave them.
 """
 
 from __future__ import annotations
@@ -154,5 +155,9 @@ def _factored(ball: sets.Factored, z: np.ndarray, v: np.ndarray, model: TabularM
         raise SettingError("a factored set needs rewards [S, A]: nature acts on factors, which see the next state only")
     ahead = np.broadcast_to(discounted_values(v, model.gamma), ball.factors.shape)
     inner = ball.ball
-    worst = _penalised(inner, ahead, ball.factors, model) if isinstance(inner, sets.Penalised) else worst_case(inner, ahead, ball.factors)
+    worst = (
+        _penalised(inner, ahead, ball.factors, model)
+        if isinstance(inner, sets.Penalised)
+        else worst_case(inner, ahead, ball.factors)
+    )
     return Worst(ball.features @ worst.value, ball.features @ worst.law, ball.features @ worst.gap)

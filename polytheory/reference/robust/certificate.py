@@ -1,5 +1,5 @@
-"""What a robust planner knows after a sweep, and how it is certified: the nominal bounds hold, since the robust operator is monotone
-and moves with constants; the gap of the inner problems is added to them."""
+"""What a robust planner knows after a sweep, and how it is certified: the nominal bounds hold, since the robust operator
+is monotone and moves with constants; the gap of the inner problems is added to them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from polytheory.access import Spec
 from polytheory.models.ambiguity import Ambiguity
 from polytheory.models.tabular import TabularMDP
 from polytheory.policies import TabularPolicy
-from polytheory.reference.planning.bellman import midpoint_correction, span_bound, sup_norm_bound
+from polytheory.reference.planning.bellman import UNIT, midpoint_correction, span_bound, sup_norm_bound
 from polytheory.reference.planning.certificate import check_discounted, facts
-from polytheory.reference.planning.bellman import UNIT
 from polytheory.reference.robust.bellman import Sweep, robust_sweep
 
 
@@ -50,7 +49,9 @@ def start(access: Any, who: str) -> RobustState:
     return RobustState(np.zeros(S), np.full((S, A), 1 / A), scale, 0.0, 0.0, 0)
 
 
-def swept(ball: Ambiguity, model: TabularMDP, v: Float[np.ndarray, " S"], sweeps: int, stop: str) -> tuple[RobustState, Sweep]:
+def swept(
+    ball: Ambiguity, model: TabularMDP, v: Float[np.ndarray, " S"], sweeps: int, stop: str
+) -> tuple[RobustState, Sweep]:
     """One robust sweep from ``v``, and what it certifies."""
     sweep = robust_sweep(ball, model, v)
     value, bound, rounding = certify(v, sweep, model, stop=stop)
@@ -76,8 +77,8 @@ def certify(
 
 
 def inner_rounding(model: TabularMDP, *values: Float[np.ndarray, " S"]) -> float:
-    """What rounding may add to an entry of a sweep beside the gap: dot products of S terms against a law whose entries carry a few
-    roundings each and sum to 1 within as many, and rows of the model that sum to 1 within their own gap."""
+    """What rounding may add to an entry of a sweep beside the gap: dot products of S terms against a law whose entries
+    carry a few roundings each and sum to 1 within as many, and rows of the model that sum to 1 within their own gap."""
     known = facts(model)
     size = max(float(np.max(np.abs(v), initial=0.0)) for v in values)
     reward = max(abs(x) for x in model.reward_range)

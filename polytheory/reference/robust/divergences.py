@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from polytheory._typing import Float
+from polytheory._typing import Array, Float
 from polytheory.reference.robust.polyhedral import Worst
 
 HALVINGS = 200  # of a bracket: more than float64 can tell apart
@@ -27,7 +27,9 @@ def worst_kl(z: Float[np.ndarray, "*k n"], p: Float[np.ndarray, "*k n"], radius:
     d = np.where(p > 0, z - z_min, 0.0)
     sure = p * at_min / np.maximum((p * at_min).sum(-1, keepdims=True), np.finfo(float).tiny)
     reaches = radius >= -np.log((p * at_min).sum(-1))
-    t = increasing_root(lambda t: tilt_divergence(d, p, t), radius, 1 / np.maximum(d.max(-1), np.finfo(float).tiny), ~reaches)
+    t = increasing_root(
+        lambda t: tilt_divergence(d, p, t), radius, 1 / np.maximum(d.max(-1), np.finfo(float).tiny), ~reaches
+    )
     law = np.where(reaches[..., None], sure, tilted(d, p, t))
     if radius == 0:
         law = p.copy()
@@ -42,35 +44,29 @@ def lowest(z: Float[np.ndarray, "*k n"], p: Float[np.ndarray, "*k n"]) -> tuple[
     return z_min, (z == z_min) & (p > 0)
 
 
-def tilted(
-    d: Float[np.ndarray, "*k n"], p: Float[np.ndarray, "*k n"], t: Float[np.ndarray, "*k"]
-) -> Float[np.ndarray, "*k n"]:
+def tilted(d: Float[np.ndarray, "*k n"], p: Float[np.ndarray, "*k n"], t: Array) -> Float[np.ndarray, "*k n"]:
     """``q ~ p exp(-t d)`` for d >= 0."""
     weight = p * np.exp(-t[..., None] * d)
     return weight / weight.sum(-1, keepdims=True)
 
 
-def tilt_divergence(
-    d: Float[np.ndarray, "*k n"], p: Float[np.ndarray, "*k n"], t: Float[np.ndarray, "*k"]
-) -> Float[np.ndarray, "*k"]:
+def tilt_divergence(d: Float[np.ndarray, "*k n"], p: Float[np.ndarray, "*k n"], t: Array) -> Array:
     """``KL(tilted || p) = -t E_q d - log E exp(-t d)``, increasing in t."""
     return -t * (tilted(d, p, t) * d).sum(-1) - _log_mean(d, p, t)
 
 
-def _log_mean(d: np.ndarray, p: np.ndarray, t: np.ndarray) -> np.ndarray:
+def _log_mean(d: Array, p: Array, t: Array) -> Array:
     x = -t[..., None] * d
     small = (p * np.expm1(x)).sum(-1)  # accurate near 0, where the plain sum is not, and the other way round
     return np.where(small > -0.5, np.log1p(np.maximum(small, -0.5)), np.log((p * np.exp(x)).sum(-1)))
 
 
-def _free_energy(d: np.ndarray, p: np.ndarray, t: np.ndarray) -> np.ndarray:
+def _free_energy(d: Array, p: Array, t: Array) -> Array:
     """``-(1 / t) log E exp(-t d)``; t = 0 gives 0 (the caller looks away)."""
     return -_log_mean(d, p, t) / np.where(t > 0, t, 1.0)
 
 
-def increasing_root(
-    f: Callable[[np.ndarray], np.ndarray], target: float | np.ndarray, start: np.ndarray, wanted: np.ndarray
-) -> Float[np.ndarray, "*k"]:
+def increasing_root(f: Callable[[Array], Array], target: Array, start: Array, wanted: Array) -> Array:
     """The largest number t found with ``f(t) <= target`` for an increasing f; 0 where not ``wanted``."""
     low, high = np.zeros_like(start), start.copy()
     for _ in range(HALVINGS):
@@ -91,8 +87,8 @@ def increasing_root(
 def worst_chi2(z: Float[np.ndarray, "*k n"], p: Float[np.ndarray, "*k n"], radius: float) -> Worst:
     """Laws with ``sum (q - p)^2 / p <= radius``: ``q ~ p max(a - z, 0)``, a in closed form.
 
-    Dual: ``max_a E min(z, a) - sqrt(radius Var min(z, a))``. With the k worst outcomes in play, of mass P, mean m and variance V,
-    ``a = m + sqrt(V / ((1 + radius) P - 1))``; k is the one for which a lies between the k-th and the next outcome.
+    Dual: ``max_a E min(z, a) - sqrt(radius Var min(z, a))``. With the k worst outcomes in play, of mass P, mean m and
+    variance V, ``a = m + sqrt(V / ((1 + radius) P - 1))``; k is the one for which a lies between the k-th and the next outcome.
     """
     z, p = np.broadcast_arrays(z, p)
     z_min, at_min = lowest(z, p)
@@ -150,7 +146,7 @@ def worst_reverse_kl(
     scale = np.maximum(d.max(-1), np.finfo(float).tiny)
     flat = ((d == 0) | (p == 0)).all(-1) | (radius == 0)
 
-    def distance(u: np.ndarray) -> np.ndarray:  # u = scale / c, so that it increases
+    def distance(u: Array) -> Array:  # u = scale / c, so that it increases
         y = d * (u / scale)[..., None]  # log(d + c) - log c = log1p(y): nothing cancels for a small radius
         away, rest = (p * y / (1 + y)).sum(-1), (p / (1 + y)).sum(-1)  # they sum to 1; the smaller is the accurate one
         return (p * np.log1p(y)).sum(-1) + np.where(away < 0.5, np.log1p(-np.minimum(away, 0.5)), np.log(rest))
@@ -204,7 +200,8 @@ def penalised_kl(z: Float[np.ndarray, "*k n"], p: Float[np.ndarray, "*k n"], str
 def penalised_chi2(z: Float[np.ndarray, "*k n"], p: Float[np.ndarray, "*k n"], strength: float) -> Worst:
     """``min_q q . z + strength chi2(q, p)``: ``q = p max(a - z, 0) / (2 strength)`` with ``E max(a - z, 0) = 2 strength``.
 
-    Dual: ``max_a E min(z, a) - Var min(z, a) / (4 strength)``. With the k worst outcomes in play ``E max(a - z, 0) = P_k (a - m_k)``,
+    Dual: ``max_a E min(z, a) - Var min(z, a) / (4 strength)``. With the k worst outcomes in play ``E max(a - z, 0) = P_k
+    (a - m_k)``,
     which is largest for the right k: a is the smallest ``m_k + 2 strength / P_k``.
     """
     z, p = np.broadcast_arrays(z, p)

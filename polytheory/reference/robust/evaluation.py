@@ -22,11 +22,11 @@ ROUNDS = 10_000
 class RobustEvaluation:
     """Robust value of a policy.
 
-    Fields: ``v`` [S], or [H+1, S] with a horizon; ``kernel`` [S, A, S] (or [H, S, A, S]) nature's choice, one fixed kernel that is
-    worst from every state at once; ``bound`` certified ``max |v - V^pi|``.
+    Fields: ``v`` [S], or [H+1, S] with a horizon; ``kernel`` [S, A, S] (or [H, S, A, S]) nature's choice, one fixed
+    kernel that is worst from every state at once; ``bound`` certified ``max |v - V^pi|``.
     """
 
-    v: Float[np.ndarray, "*H S"]
+    v: Float[np.ndarray, "*H1 S"]
     kernel: Float[np.ndarray, "*H S A S"]
     bound: float
 
@@ -56,11 +56,11 @@ def robust_evaluate(model: TabularMDP, policy: Policy, ball: Ambiguity | str, *,
 def nature_iteration(
     ball: Ambiguity, model: TabularMDP, pi: Float[np.ndarray, "S A"], v: Float[np.ndarray, " S"], tolerance: float
 ) -> tuple[Float[np.ndarray, " S"], int]:
-    """Nature's policy iteration: take the worst kernel at v, solve for the policy's value under it, until ``|L_pi v - v|`` is at
-    most ``tolerance`` (or what rounding allows). Returns the value and the number of sweeps.
+    """Nature's policy iteration: take the worst kernel at v, solve for the policy's value under it, until ``|L_pi v -
+    v|`` is at most ``tolerance`` (or what rounding allows). Returns the value and the number of sweeps.
 
-    The values fall monotonically from the second on; with finitely many extreme laws it ends after finitely many rounds. It starts
-    with a sweep, so that a good v is not thrown away.
+    The values fall monotonically from the second on; with finitely many extreme laws it ends after finitely many rounds.
+    It starts with a sweep, so that a good v is not thrown away.
     """
     for i in range(1, ROUNDS):
         sweep = robust_policy_sweep(ball, model, pi, v)

@@ -40,7 +40,9 @@ class RobustPolicyIteration:
         check_settings(self.tol, self.stop)
         ambiguity(self.ambiguity)
         if not self.speed > 1:
-            raise SettingError(f"speed = {self.speed}; the evaluation must get better faster than gamma: take more than 1, try 2")
+            raise SettingError(
+                f"speed = {self.speed}; the evaluation must get better faster than gamma: take more than 1, try 2"
+            )
 
     def init(self, access: Any, seed: int = 0, replica: int = 0) -> RobustState:
         """Zero values."""

@@ -114,8 +114,8 @@ def worst_transport(
     """Laws to which ``p`` can be moved at a cost of at most ``radius`` (Wasserstein distance of order 1).
 
     Dual: ``max_{l >= 0} sum_x p_x min_y (z_y + l cost[x, y]) - l radius``, concave and piecewise linear with breakpoints
-    ``(z_y - z_y') / (cost[x, y'] - cost[x, y])``. At the best price l the cheapest and the dearest of the best plans are mixed so
-    that the budget is spent.
+    ``(z_y - z_y') / (cost[x, y'] - cost[x, y])``. At the best price l the cheapest and the dearest of the best plans are
+    mixed so that the budget is spent.
     """
     z, p = np.broadcast_arrays(z, p)
     lead = z.shape[:-1]

@@ -1,21 +1,24 @@
 """Robust dynamic programming: the best policy of a known finite MDP against the worst law of an ambiguity set.
 
-Setting: `TabularMDP` with a set of `polytheory.models.ambiguity`: by (s, a), by s with a shared budget, or around the factors of a
-linear model; discounted, or with a finite horizon.
+Setting: `TabularMDP` with a set of `polytheory.models.ambiguity`: by (s, a), by s with a shared budget, or around the
+factors of a linear model; discounted, or with a finite horizon.
 
 Key equation: ``V*(s) = max_d min_q sum_a d_a q_a . (r(s, a, .) + gamma V*)``.
 
-Guarantee: every solver carries ``bound``, a certified ``max |v - V*|`` that includes rounding and the primal-dual gaps of the inner
-problems; its policy loses at most ``2 * bound``. `robust_evaluate` returns the value of any policy with nature's kernel.
+Guarantee: every solver carries ``bound``, a certified ``max |v - V*|`` that includes rounding and the primal-dual gaps
+of the inner problems; its policy loses at most ``2 * bound``. `robust_evaluate` returns the value of any policy with
+nature's kernel.
 
-Methods: `RobustValueIteration` (with ``order > 1`` modified policy iteration), `RobustPolicyIteration`, `RobustBackwardInduction`.
+Methods: `RobustValueIteration` (with ``order > 1`` modified policy iteration), `RobustPolicyIteration`,
+`RobustBackwardInduction`.
 
 References:
     [iyengar2005] Robust dynamic programming, Math. Oper. Res. 30(2). [nilim2005] Nilim and El Ghaoui, Robust control of Markov
     decision processes with uncertain transition matrices, Oper. Res. 53(5). [wiesemann2013] Wiesemann, Kuhn and Rustem, Robust
-    Markov decision processes, Math. Oper. Res. 38(1). [kaufman2013] Kaufman and Schaefer, Robust modified policy iteration, INFORMS
-    J. Comput. 25(3). [ho2018] Ho, Petrik and Wiesemann, Fast Bellman updates for robust MDPs, ICML 2018. [ho2021] The same, Partial
-    policy iteration for L1-robust Markov decision processes, JMLR 22(275). [puterman2005] Markov Decision Processes, Wiley.
+    Markov decision processes, Math. Oper. Res. 38(1). [kaufman2013] Kaufman and Schaefer, Robust modified policy
+    iteration, INFORMS J. Comput. 25(3). [ho2018] Ho, Petrik and Wiesemann, Fast Bellman updates for robust MDPs, ICML
+    2018. [ho2021] The same, Partial policy iteration for L1-robust Markov decision processes, JMLR 22(275).
+    [puterman2005] Markov Decision Processes, Wiley.
 """
 
 from polytheory.reference.robust.backward_induction import RobustBackwardInduction as RobustBackwardInduction

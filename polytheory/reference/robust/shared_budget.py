@@ -1,8 +1,9 @@
 """One budget for all actions of a state (s-rectangular sets): nature and the policy play a matrix game in every state.
 
-``max_d min_q sum_a d_a q_a . z_a`` over ``sum_a D(q_a, p_a) <= kappa``. Nature can hold every action at or below a level u for the
-price ``sum_a c_a(u)``, ``c_a(u) = min {D(q, p_a) : q . z_a <= u}``, so that the value is the least level it can afford
-[ho2018; wiesemann2013]. The policy that holds nature there weighs each action by what an extra unit of budget buys least on.
+``max_d min_q sum_a d_a q_a . z_a`` over ``sum_a D(q_a, p_a) <= kappa``. Nature can hold every action at or below a level
+u for the price ``sum_a c_a(u)``, ``c_a(u) = min {D(q, p_a) : q . z_a <= u}``, so that the value is the least level it
+can afford [ho2018; wiesemann2013]. The policy that holds nature there weighs each action by what an extra unit of budget
+buys least on.
 
 Values ``z [S, A, n]``, nominal laws ``p [S, A, n]``.
 
@@ -31,8 +32,9 @@ from polytheory.reference.robust.divergences import (
 
 
 class Game(NamedTuple):
-    """Solution of the game in every state: ``value`` [S]; ``policy`` [S, A]; nature's ``law`` [S, A, n]; ``gap`` [S] between what
-    nature's law allows any policy and what the policy guarantees against any law, >= 0: the saddle-point certificate."""
+    """Solution of the game in every state: ``value`` [S]; ``policy`` [S, A]; nature's ``law`` [S, A, n]; ``gap`` [S]
+    between what nature's law allows any policy and what the policy guarantees against any law, >= 0: the saddle-point
+    certificate."""
 
     value: Float[np.ndarray, " S"]
     policy: Float[np.ndarray, "S A"]
@@ -41,8 +43,8 @@ class Game(NamedTuple):
 
 
 class Hold(NamedTuple):
-    """The cheapest way to hold an action at a level: ``cost``, the ``law``, and the ``slope`` by which the level falls per unit of
-    budget there, all [S, A] (law [S, A, n]); cost is infinite below the smallest outcome."""
+    """The cheapest way to hold an action at a level: ``cost``, the ``law``, and the ``slope`` by which the level falls
+    per unit of budget there, all [S, A] (law [S, A, n]); cost is infinite below the smallest outcome."""
 
     cost: Float[np.ndarray, "S A"]
     law: Float[np.ndarray, "S A n"]
@@ -86,8 +88,12 @@ def floor_of(ball: type, z: Float[np.ndarray, "S A n"], p: Float[np.ndarray, "S 
 
 
 def guarantee(
-    ball: type, policy: Float[np.ndarray, "S A"], z: Float[np.ndarray, "S A n"], p: Float[np.ndarray, "S A n"],
-    price: Float[np.ndarray, " S"], kappa: float,
+    ball: type,
+    policy: Float[np.ndarray, "S A"],
+    z: Float[np.ndarray, "S A n"],
+    p: Float[np.ndarray, "S A n"],
+    price: Float[np.ndarray, " S"],
+    kappa: float,
 ) -> Float[np.ndarray, " S"]:
     """A lower bound on ``min_q sum_a policy_a q_a . z_a`` for any price >= 0 of the budget, by Lagrangian duality."""
     own = policy[..., None] * z
@@ -146,7 +152,7 @@ def _hold_kl(z: np.ndarray, p: np.ndarray, u: np.ndarray) -> Hold:
 def _hold_chi2(z: np.ndarray, p: np.ndarray, u: np.ndarray) -> Hold:
     z_min, at_min = lowest(z, p)
     d, v = np.where(p > 0, z - z_min, 0.0), u - z_min[..., 0]
-    order, own, P, m, V = _moments(d, p)
+    order, own, _, m, V = _moments(d, p)
     # with k outcomes in play the tilted mean is m - V / (a - m): it equals v for a = m + V / (m - v)
     with np.errstate(divide="ignore", invalid="ignore"):
         a = m + V / (m - v[..., None])
@@ -159,7 +165,9 @@ def _hold_chi2(z: np.ndarray, p: np.ndarray, u: np.ndarray) -> Hold:
     cap = np.where(found, np.take_along_axis(a, k, -1)[..., 0], 1.0)[..., None]
     weight = p * np.maximum(cap - d, 0)
     law = np.where(
-        found[..., None], weight / np.maximum(weight.sum(-1, keepdims=True), np.finfo(float).tiny), p * at_min / mass[..., None]
+        found[..., None],
+        weight / np.maximum(weight.sum(-1, keepdims=True), np.finfo(float).tiny),
+        p * at_min / mass[..., None],
     )
     cost = np.where(p > 0, (law - p) ** 2 / np.where(p > 0, p, 1.0), 0.0).sum(-1)
     # the multiplier of the level: 2 E (cap - d)_+ is what a unit of chi-square costs in level
@@ -168,12 +176,16 @@ def _hold_chi2(z: np.ndarray, p: np.ndarray, u: np.ndarray) -> Hold:
 
 
 def worst_reply(
-    ball: type, policy: Float[np.ndarray, "S A"], z: Float[np.ndarray, "S A n"], p: Float[np.ndarray, "S A n"], kappa: float
+    ball: type,
+    policy: Float[np.ndarray, "S A"],
+    z: Float[np.ndarray, "S A n"],
+    p: Float[np.ndarray, "S A n"],
+    kappa: float,
 ) -> Game:
     """Nature's best reply to a given policy under a shared budget: ``min_q sum_a policy_a q_a . z_a``.
 
-    The price of the budget is halved until the budget is spent; two laws around it are mixed, which is exact for `L1`, whose reply
-    jumps there.
+    The price of the budget is halved until the budget is spent; two laws around it are mixed, which is exact for `L1`,
+    whose reply jumps there.
     """
     z, p = np.broadcast_arrays(z, p)
     own = policy[..., None] * z

@@ -64,7 +64,7 @@ def _single(model: TabularMDP, dtype: torch.dtype, device: torch.device) -> Tens
     stages = range(model.horizon or 1) if model.is_staged else (0,)
     P = tuple(tensor_of(model.P_at(h), dtype, device, model.A) for h in stages)
     r = tuple(torch.tensor(model.r_at(h), dtype=dtype, device=device) for h in stages)
-    terms, gap, reward = _facts(model, UNIT[dtype])
+    terms, gap, reward = model_facts(model, UNIT[dtype])
     rows = _padded(model, dtype, device) if model.is_sparse and not model.is_staged else None
     return Tensors(P, r, model.gamma, terms, gap, reward, UNIT[dtype], rows)
 
@@ -77,7 +77,7 @@ def _many(models: tuple[TabularMDP, ...], dtype: torch.dtype, device: torch.devi
         r.append(
             torch.stack([torch.tensor(m.r_at(h if m.is_staged else 0), dtype=dtype, device=device) for m in models])
         )
-    facts = [_facts(m, UNIT[dtype]) for m in models]
+    facts = [model_facts(m, UNIT[dtype]) for m in models]
     return Tensors(
         tuple(P),
         tuple(r),
@@ -125,7 +125,7 @@ def _padded(model: TabularMDP, dtype: torch.dtype, device: torch.device) -> Rows
     return Rows(torch.tensor(index, device=device), torch.tensor(prob, dtype=dtype, device=device))
 
 
-def _facts(model: TabularMDP, unit: float) -> tuple[int, float, float]:
+def model_facts(model: TabularMDP, unit: float) -> tuple[int, float, float]:
     """Successors of the longest row; how far a row may be from 1, rounding of storage and sum included; largest |r|."""
     terms, gap = 1, 0.0
     for h in range(model.horizon or 1) if model.is_staged else (0,):

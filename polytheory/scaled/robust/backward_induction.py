@@ -11,8 +11,8 @@ from polytheory._typing import Float
 from polytheory.access import Grant
 from polytheory.algorithm import Info
 from polytheory.errors import DiscountError
-from polytheory.models.ambiguity import Ambiguity, TotalVariation, ambiguity
 from polytheory.models._check import ROW_SUM_TOL
+from polytheory.models.ambiguity import Ambiguity, TotalVariation, ambiguity
 from polytheory.scaled.planning.certificate import DTYPES, certified, check_settings
 from polytheory.scaled.robust.bellman import robust_sweep
 from polytheory.scaled.robust.certificate import RobustPolicies, info, inner_rounding
@@ -22,8 +22,8 @@ from polytheory.trajectories import discounts
 
 @dataclass(eq=False)
 class RobustStagedState:
-    """The reference's state with a leading replica axis: ``v`` [n, H+1, S], ``pi`` [n, H, S, A], ``bound``, ``rounding``, ``gap`` [n],
-    ``sweeps``, ``stage``."""
+    """The reference's state with a leading replica axis: ``v`` [n, H+1, S], ``pi`` [n, H, S, A], ``bound``,
+    ``rounding``, ``gap`` [n], ``sweeps``, ``stage``."""
 
     v: Float[torch.Tensor, "n H1 S"]
     pi: Float[torch.Tensor, "n H S A"]

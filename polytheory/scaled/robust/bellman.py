@@ -1,7 +1,7 @@
 """The robust Bellman operator in torch, over replicas and all (s, a) at once; the theorems stand in the reference.
 
-Sets that stay within the nominal support, and those that add only the globally worst state, work on padded successors; the others
-need every state as an outcome.
+Sets that stay within the nominal support, and those that add only the globally worst state, work on padded successors;
+the others need every state as an outcome.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from polytheory.scaled.robust.shared_budget import shared_budget
 
 
 class Sweep(NamedTuple):
-    """One application: ``v`` [n, S]; ``policy`` [n, S, A]; ``q`` [n, S, A] under nature's ``law`` [n, S, A, K] over the outcomes
-    ``index`` [n, S, A, K] (None: outcome k is state k); ``gap`` [n] largest primal-dual gap."""
+    """One application: ``v`` [n, S]; ``policy`` [n, S, A]; ``q`` [n, S, A] under nature's ``law`` [n, S, A, K] over the
+    outcomes ``index`` [n, S, A, K] (None: outcome k is state k); ``gap`` [n] largest primal-dual gap."""
 
     v: Float[torch.Tensor, "n S"]
     policy: Float[torch.Tensor, "n S A"]
@@ -82,7 +82,9 @@ def robust_policy_sweep(
 ) -> Sweep:
     """``L_pi v`` for sets by (s, a). Raises `SettingError` for a shared budget, whose replies the reference computes."""
     if isinstance(ball, sets.SharedBudget):
-        raise SettingError("nature's reply to a given policy under a shared budget is in the reference only; set order = 1 here")
+        raise SettingError(
+            "nature's reply to a given policy under a shared budget is in the reference only; set order = 1 here"
+        )
     q, law, index, gap = _action_values(ball, problem, v)
     return Sweep((policy * q).sum(-1), policy, q, law, index, gap)
 
@@ -111,12 +113,16 @@ def _rows(
     if isinstance(ball, sets.LInfinity | sets.Wasserstein | sets.Interval | sets.Scenarios):
         problem = dense(problem, type(ball).__name__)
     if wanted and getattr(ball, wanted).shape[-3:] != tuple(problem.p.shape):
-        raise ShapeError(f"{wanted} is {list(getattr(ball, wanted).shape)}; the model has [S, A, S] = {list(problem.p.shape)}")
+        raise ShapeError(
+            f"{wanted} is {list(getattr(ball, wanted).shape)}; the model has [S, A, S] = {list(problem.p.shape)}"
+        )
     z, p, index = problem.outcomes(v), problem.p.expand(v.shape[0], *problem.p.shape), problem.index
     if index is None or not leaves_support(ball):
         return problem, None if index is None else index.expand(v.shape[0], *index.shape), z, p
     if problem.paid is not None:
-        raise SettingError(f"{type(ball).__name__} may reach every state, and a sparse model pays only for its successors")
+        raise SettingError(
+            f"{type(ball).__name__} may reach every state, and a sparse model pays only for its successors"
+        )
     # nature puts what it moves on the worst state of all: one more outcome, of nominal probability 0
     lowest, where = v.min(-1)
     extra = (*z.shape[:-1], 1)
@@ -153,6 +159,10 @@ def _factored(ball: sets.Factored, problem: Problem, v: torch.Tensor) -> Worst:
         raise SettingError("a factored set needs rewards [S, A]: nature acts on factors, which see the next state only")
     ahead = (problem.gamma * v)[:, None, :].expand(-1, *factors.shape)
     inner = ball.ball
-    worst = _penalised(inner, ahead, factors, problem.gamma) if isinstance(inner, sets.Penalised) else worst_case(inner, ahead, factors)
+    worst = (
+        _penalised(inner, ahead, factors, problem.gamma)
+        if isinstance(inner, sets.Penalised)
+        else worst_case(inner, ahead, factors)
+    )
     pooled = [torch.einsum("sai,ni...->nsa...", features, x) for x in worst]
     return Worst(*pooled)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
-import numpy as np
-import scipy.sparse as sp
 import torch
 
 from polytheory._typing import Float
@@ -14,6 +13,7 @@ from polytheory.models.ambiguity import Ambiguity
 from polytheory.policies import Memoryless
 from polytheory.scaled.planning.bellman import UNIT, midpoint_correction, span_bound, sup_norm_bound
 from polytheory.scaled.planning.certificate import DTYPES, check_discounted
+from polytheory.scaled.planning.tensors import model_facts
 from polytheory.scaled.robust.bellman import Sweep, robust_sweep
 from polytheory.scaled.robust.problem import Problem, problems
 
@@ -85,18 +85,19 @@ def inner_rounding(model: Any, problem: Problem, *values: Float[torch.Tensor, "n
     unit = UNIT[problem.p.dtype]
     size = torch.stack([v.abs().amax(-1).double() for v in values]).amax(0)
     reward = max(abs(x) for x in model.reward_range)
-    terms = problem.p.shape[-1] + 1
-    return (8 * (terms + 4) * unit + row_gap(model, terms, unit)) * (reward + problem.gamma * size)
+    terms = problem.p.shape[-1] + (problem.index is not None)  # one more outcome where the worst state is added
+    return (8 * (terms + 4) * unit + row_gap(model, unit)) * (reward + problem.gamma * size)
 
 
-def row_gap(model: Any, terms: int, unit: float) -> float:
-    """How far the sum of a nominal row may be from 1, storage and the sum itself included."""
-    gap = 0.0
-    for h in range(model.horizon or 1) if model.is_staged else (0,):
-        P = model.P_at(h)
-        rows = np.asarray(P.sum(axis=-1)).ravel() if sp.issparse(P) else P.sum(axis=-1)
-        gap = max(gap, float(np.max(np.abs(rows - 1))))
-    return gap + (terms + 1) * unit
+_GAPS: WeakKeyDictionary[Any, dict[float, float]] = WeakKeyDictionary()
+
+
+def row_gap(model: Any, unit: float) -> float:
+    """How far the sum of a nominal row may be from 1, storage and the sum itself included; computed once."""
+    known = _GAPS.setdefault(model, {})
+    if unit not in known:
+        known[unit] = model_facts(model, unit)[1]
+    return known[unit]
 
 
 def info(state: Any) -> dict[str, Any]:

@@ -73,7 +73,9 @@ def free_energy(d: torch.Tensor, p: torch.Tensor, t: torch.Tensor) -> torch.Tens
 
 
 def increasing_root(
-    f: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], target: float | torch.Tensor, start: torch.Tensor,
+    f: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    target: float | torch.Tensor,
+    start: torch.Tensor,
     wanted: torch.Tensor,
 ) -> Float[torch.Tensor, "*k"]:
     """Where an increasing f, given with its slope, takes the value ``target``, from below; 0 where not ``wanted``.
@@ -182,7 +184,9 @@ def worst_reverse_kl(
     return Worst(value, law, ((law * z).sum(-1) - value).abs())
 
 
-def penalised_tv(z: Float[torch.Tensor, "*k n"], p: Float[torch.Tensor, "*k n"], strength: float | torch.Tensor) -> Worst:
+def penalised_tv(
+    z: Float[torch.Tensor, "*k n"], p: Float[torch.Tensor, "*k n"], strength: float | torch.Tensor
+) -> Worst:
     """``min_q q . z + strength TV(q, p) = E min(z, min z + strength)``, over all states."""
     z, p = torch.broadcast_tensors(z, p)
     z_min, worst = z.min(-1, keepdim=True)
@@ -195,7 +199,9 @@ def penalised_tv(z: Float[torch.Tensor, "*k n"], p: Float[torch.Tensor, "*k n"],
     return Worst(value, law, (paid - value).abs())
 
 
-def penalised_kl(z: Float[torch.Tensor, "*k n"], p: Float[torch.Tensor, "*k n"], strength: float | torch.Tensor) -> Worst:
+def penalised_kl(
+    z: Float[torch.Tensor, "*k n"], p: Float[torch.Tensor, "*k n"], strength: float | torch.Tensor
+) -> Worst:
     """``min_q q . z + strength KL(q, p) = -strength log E exp(-z / strength)``."""
     z, p = torch.broadcast_tensors(z, p)
     z_min, _ = lowest(z, p)
@@ -207,7 +213,9 @@ def penalised_kl(z: Float[torch.Tensor, "*k n"], p: Float[torch.Tensor, "*k n"],
     return Worst(value, law, (paid - value).abs())
 
 
-def penalised_chi2(z: Float[torch.Tensor, "*k n"], p: Float[torch.Tensor, "*k n"], strength: float | torch.Tensor) -> Worst:
+def penalised_chi2(
+    z: Float[torch.Tensor, "*k n"], p: Float[torch.Tensor, "*k n"], strength: float | torch.Tensor
+) -> Worst:
     """``min_q q . z + strength chi2(q, p)``: ``q = p max(a - z, 0) / (2 strength)`` with ``E max(a - z, 0) = 2 strength``."""
     z, p = torch.broadcast_tensors(z, p)
     z_min, _ = lowest(z, p)

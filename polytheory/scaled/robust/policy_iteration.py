@@ -38,9 +38,13 @@ class RobustPolicyIteration:
     def __post_init__(self) -> None:
         check_settings(self.tol, self.stop, self.dtype)
         if isinstance(ambiguity(self.ambiguity), SharedBudget):
-            raise SettingError("RobustPolicyIteration with a shared budget is in the reference; here use RobustValueIteration")
+            raise SettingError(
+                "RobustPolicyIteration with a shared budget is in the reference; here use RobustValueIteration"
+            )
         if not self.speed > 1:
-            raise SettingError(f"speed = {self.speed}; the evaluation must get better faster than gamma: take more than 1, try 2")
+            raise SettingError(
+                f"speed = {self.speed}; the evaluation must get better faster than gamma: take more than 1, try 2"
+            )
 
     def init(self, access: Any, seed: int = 0, replica: int = 0) -> RobustState:
         """Zero values."""
@@ -67,7 +71,11 @@ class RobustPolicyIteration:
 
 
 def nature_iteration(
-    ball: Ambiguity, access: Any, pi: Float[torch.Tensor, "n S A"], v: Float[torch.Tensor, "n S"], tolerance: Float[torch.Tensor, " n"]
+    ball: Ambiguity,
+    access: Any,
+    pi: Float[torch.Tensor, "n S A"],
+    v: Float[torch.Tensor, "n S"],
+    tolerance: Float[torch.Tensor, " n"],
 ) -> tuple[Float[torch.Tensor, "n S"], int]:
     """Nature's policy iteration against ``pi``; a replica that has reached its tolerance waits for the others."""
     problem = problems(access, v.dtype)[0]
@@ -81,7 +89,9 @@ def nature_iteration(
     return v, ROUNDS
 
 
-def value_under(pi: Float[torch.Tensor, "n S A"], sweep: Sweep, v: Float[torch.Tensor, "n S"], gamma: float) -> Float[torch.Tensor, "n S"]:
+def value_under(
+    pi: Float[torch.Tensor, "n S A"], sweep: Sweep, v: Float[torch.Tensor, "n S"], gamma: float
+) -> Float[torch.Tensor, "n S"]:
     """The policies' values under the kernel of ``sweep = L_pi v``: what it adds to ``gamma P v`` is paid at once."""
     n, S = v.shape
     weighed = pi[..., None] * sweep.law

@@ -43,7 +43,9 @@ def worst_l1(
     return Worst(value, law, (value - dual).abs())
 
 
-def receivers(z: Float[torch.Tensor, "*k n"], p: Float[torch.Tensor, "*k n"], support: str) -> Float[torch.Tensor, "*k n"]:
+def receivers(
+    z: Float[torch.Tensor, "*k n"], p: Float[torch.Tensor, "*k n"], support: str
+) -> Float[torch.Tensor, "*k n"]:
     """``z``, infinite where nature may put no probability."""
     return z if support == "full" else z.masked_fill(p <= 0, torch.inf)
 
@@ -90,7 +92,9 @@ def worst_scenario(z: Float[torch.Tensor, "*k n"], laws: Float[torch.Tensor, "N 
     axis = -(laws.ndim - 1)
     value, chosen = values.min(axis)
     wide = laws.expand(*torch.broadcast_shapes(laws.shape, z.shape))
-    index = chosen.unsqueeze(axis)[..., None].expand(*values.shape[: values.ndim + axis], 1, *wide.shape[wide.ndim + axis :])
+    index = chosen.unsqueeze(axis)[..., None].expand(
+        *values.shape[: values.ndim + axis], 1, *wide.shape[wide.ndim + axis :]
+    )
     law = wide.gather(axis - 1, index).squeeze(axis - 1)
     return Worst(value, law, torch.zeros_like(value))
 
@@ -100,8 +104,9 @@ def worst_transport(
 ) -> Worst:
     """Laws to which ``p`` can be moved at a cost of at most ``radius``, by halving the price of transport.
 
-    The dual ``sum_x p_x min_y (z_y + l cost[x, y]) - l radius`` is concave in the price l; its slope is what the cheapest of the best
-    plans spends, less the budget. The plans on both sides of the best price are mixed so that the budget is spent.
+    The dual ``sum_x p_x min_y (z_y + l cost[x, y]) - l radius`` is concave in the price l; its slope is what the
+    cheapest of the best plans spends, less the budget. The plans on both sides of the best price are mixed so that the
+    budget is spent.
     """
     z, p = torch.broadcast_tensors(z, p)
     lead, n = z.shape[:-1], z.shape[-1]

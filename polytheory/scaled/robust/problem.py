@@ -74,7 +74,9 @@ def _problem(model: TabularMDP, h: int, dtype: torch.dtype, device: Any) -> Prob
     shape = (S, A, index.shape[1])
     places = torch.tensor(index, device=device).reshape(shape)
     by_next = None if paid is None else put(paid).reshape(shape)
-    return Problem(put(prob).reshape(shape), places, put(nothing if paid is not None else r), by_next, ends, model.gamma)
+    return Problem(
+        put(prob).reshape(shape), places, put(nothing if paid is not None else r), by_next, ends, model.gamma
+    )
 
 
 def padded(P: Any, r: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -97,8 +99,12 @@ def dense(problem: Problem, why: str) -> Problem:
         return problem
     S, A, _ = problem.p.shape
     if S * A * S > LARGEST:
-        raise SettingError(f"{why} may reach every state, which needs [S, A, S] = {[S, A, S]} held dense; use another set")
+        raise SettingError(
+            f"{why} may reach every state, which needs [S, A, S] = {[S, A, S]} held dense; use another set"
+        )
     p = torch.zeros(S, A, S, dtype=problem.p.dtype, device=problem.p.device).scatter_add(-1, problem.index, problem.p)
     if problem.paid is not None:
-        raise SettingError(f"{why} may reach every state, and a sparse model pays only for its successors; make it dense")
+        raise SettingError(
+            f"{why} may reach every state, and a sparse model pays only for its successors; make it dense"
+        )
     return Problem(p, None, problem.fixed, None, problem.terminal, problem.gamma)

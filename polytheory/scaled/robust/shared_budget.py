@@ -41,9 +41,7 @@ class Hold(NamedTuple):
     slope: Float[torch.Tensor, "*k A"]
 
 
-def shared_budget(
-    ball: type, z: Float[torch.Tensor, "*k A n"], p: Float[torch.Tensor, "*k A n"], kappa: float
-) -> Game:
+def shared_budget(ball: type, z: Float[torch.Tensor, "*k A n"], p: Float[torch.Tensor, "*k A n"], kappa: float) -> Game:
     """Solve the game of every state by halving the level that nature can afford."""
     z, p = torch.broadcast_tensors(z, p)
     z_min, nominal = floor_of(ball, z, p), (p * z).sum(-1)
@@ -70,7 +68,9 @@ def shared_budget(
     return Game(high, policy, held.law, torch.maximum((allowed - guaranteed).abs(), (high - guaranteed).abs()))
 
 
-def floor_of(ball: type, z: Float[torch.Tensor, "*k A n"], p: Float[torch.Tensor, "*k A n"]) -> Float[torch.Tensor, "*k A"]:
+def floor_of(
+    ball: type, z: Float[torch.Tensor, "*k A n"], p: Float[torch.Tensor, "*k A n"]
+) -> Float[torch.Tensor, "*k A"]:
     """The smallest level that nature can reach with any budget."""
     return z.amin(-1) if ball is L1 else lowest(z, p)[0][..., 0]
 

@@ -19,8 +19,8 @@ from polytheory.scaled.robust.problem import problems
 class RobustValueIteration:
     """Sweep ``v <- L v`` until every replica is certified; see the reference for the theorem.
 
-    Fields: ``ambiguity``, ``order``, ``tol``, ``stop`` as in the reference (a shared budget needs ``order = 1``); ``dtype`` "float64" or
-    "float32", whose rounding is part of the certificate.
+    Fields: ``ambiguity``, ``order``, ``tol``, ``stop`` as in the reference (a shared budget needs ``order = 1``);
+    ``dtype`` "float64" or "float32", whose rounding is part of the certificate.
     """
 
     ambiguity: Ambiguity | str = TotalVariation(0.1)  # noqa: RUF009 - sets are frozen
