@@ -122,11 +122,12 @@ def values_of_three_states(text: str, room: Room) -> Margin:
 def bounds_are_honest(text: str, room: Room) -> Margin:
     right = np.array(VALUES[text])
     margins = []
-    for solver, settings in (
+    solvers: tuple[tuple[str, dict[str, Any]], ...] = (
         ("RobustValueIteration", {"stop": "sup"}),
         ("RobustValueIteration", {"order": 3}),
         ("RobustPolicyIteration", {}),
-    ):
+    )
+    for solver, settings in solvers:
         for steps in (1, 2, 4):
             state = room.run(solver, KnownModel(three_states()), steps=steps, ambiguity=text, **settings).state
             margins.append(Margin.at_most(np.abs(state["v"][0] - right).max(), float(state["bound"][0]), PRINTED))

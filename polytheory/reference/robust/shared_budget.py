@@ -158,10 +158,10 @@ def _hold_chi2(z: np.ndarray, p: np.ndarray, u: np.ndarray) -> Hold:
         a = m + V / (m - v[..., None])
     x = np.take_along_axis(np.where(p > 0, d, np.inf), order, -1)
     following = np.concatenate([x[..., 1:], np.full((*d.shape[:-1], 1), np.inf)], -1)
-    fits = (m > v[..., None]) & (a > x) & (a <= following) & (own > 0)
+    fits = np.asarray((m > v[..., None]) & (a > x) & (a <= following) & (own > 0))
     k = np.argmax(fits, -1)[..., None]
     mass = (p * at_min).sum(-1)
-    found = fits.any(-1)
+    found = np.asarray(fits.any(-1))
     cap = np.where(found, np.take_along_axis(a, k, -1)[..., 0], 1.0)[..., None]
     weight = p * np.maximum(cap - d, 0)
     law = np.where(
