@@ -27,7 +27,7 @@ def test_resume_is_exact(method, algorithm, room):
     if entry.family == "posttraining":
         model = make("token-mdp")
     else:
-        model = make("riverswim", gamma=0.9, horizon=8 if algorithm == "BackwardInduction" else None)
+        model = make("riverswim", gamma=0.9, horizon=8 if algorithm.endswith("BackwardInduction") else None)
     cls = algorithm_class(entry, algorithm, room)
 
     def access():
