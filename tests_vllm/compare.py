@@ -35,3 +35,8 @@ def changed(model, factor=1.2):
         for p in model.parameters():
             p.mul_(factor)
     return model
+
+
+def spread(completions):
+    """A reward that differs within almost every group, also of a model that knows nothing."""
+    return [float(sum(ord(c) % 7 for c in text)) for text in completions]

@@ -34,6 +34,15 @@ def unpadded(prompts: Int[torch.Tensor, "m p"], prompt_mask: Bool[torch.Tensor, 
     return [ids for ids in own for _ in range(each)]
 
 
+def check_room(ids: Sequence[Sequence[int]], longest: int, room: int, advice: str) -> None:
+    """Raise `SettingError` unless prompts and completions fit: an engine would cut them and say nothing."""
+    needed = max(map(len, ids)) + longest
+    if needed > room:
+        raise SettingError(
+            f"a prompt and its completion need {needed} tokens, the engine has room for {room}; {advice}"
+        )
+
+
 def seeds(key: tuple[int, str, int], row_id: Int[torch.Tensor, " n"]) -> list[int]:
     """A seed per request that hangs on (seed, purpose, step, row id) alone."""
     seed, purpose, step = key

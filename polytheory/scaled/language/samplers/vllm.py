@@ -19,7 +19,7 @@ import torch
 
 from polytheory.errors import SamplerError, SettingError, require
 from polytheory.scaled.language.sampler import Completions
-from polytheory.scaled.language.samplers.rows import check_rows, completions, request, seeds, unpadded
+from polytheory.scaled.language.samplers.rows import check_room, check_rows, completions, request, seeds, unpadded
 from polytheory.scaled.language.samplers.weights import Named, fingerprint, named_weights
 
 _OPEN: weakref.WeakSet[Any] = weakref.WeakSet()  # engines of a process share global state of vLLM: one at a time
@@ -62,12 +62,7 @@ class Vllm:
         with _same_random_numbers(), torch.no_grad():
             self.refresh(model)
             ids = unpadded(prompts, prompt_mask, each)
-            needed = max(map(len, ids)) + longest
-            if needed > self._room:
-                raise SettingError(
-                    f"a prompt and its completion need {needed} tokens, the engine has room for {self._room}; raise "
-                    "sampler_length, or lower completion_length"
-                )
+            check_room(ids, longest, self._room, "raise sampler_length, or lower completion_length")
             parameters = _library().SamplingParams
             asked = [parameters(**request(seed, longest, eos, temperature)) for seed in seeds(key, row_id)]
             answers = self._engine.generate([{"prompt_token_ids": x} for x in ids], asked, use_tqdm=False)

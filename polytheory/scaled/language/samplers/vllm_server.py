@@ -26,7 +26,7 @@ import torch
 
 from polytheory.errors import PolytheoryError, SamplerError, SettingError, require
 from polytheory.scaled.language.sampler import Completions
-from polytheory.scaled.language.samplers.rows import check_rows, completions, request, seeds, unpadded
+from polytheory.scaled.language.samplers.rows import check_room, check_rows, completions, request, seeds, unpadded
 from polytheory.scaled.language.samplers.weights import Named, fingerprint, named_weights
 
 START = "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --enable-scale-out --logprobs-mode processed_logprobs"
@@ -63,10 +63,11 @@ class VllmServer:
     def complete(self, model, prompts, prompt_mask, row_id, key, longest, *, eos, temperature) -> Completions:
         """As `Sampler.complete`. Raises `SamplerError` when the server does not answer, refuses, or has other weights."""
         each = check_rows(prompts, row_id, temperature)
-        version = self.refresh(model)
+        version, texts = self.refresh(model), unpadded(prompts, prompt_mask, each)
+        check_room(texts, longest, self._room, "raise its --max-model-len, or lower completion_length")
         bodies = [
             {"token_ids": ids, "sampling_params": request(seed, longest, eos, temperature)}
-            for ids, seed in zip(unpadded(prompts, prompt_mask, each), seeds(key, row_id), strict=True)
+            for ids, seed in zip(texts, seeds(key, row_id), strict=True)
         ]
         with ThreadPoolExecutor(min(self._rows, CONNECTIONS, len(bodies))) as pool:
             found = list(pool.map(lambda body: self._ask("/inference/v1/generate", body)["choices"][0], bodies))
@@ -83,11 +84,11 @@ class VllmServer:
         """Push the weights unless the server has them; their version."""
         weights = named_weights(model)
         version = hashlib.sha256(repr(fingerprint(weights)).encode()).hexdigest()[:16]
+        self._check()
         together = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
         failed: list[str | None] = [None]
         if not together or torch.distributed.get_rank() == 0:
             try:
-                self._check()
                 if self._ask("/weight_info")["weight_version"] != version:
                     self.push(weights, version, model.config)
             except PolytheoryError as error:
@@ -103,6 +104,7 @@ class VllmServer:
     def push(self, weights: Named, version: str, config: Any) -> None:
         """Hand over weights, whatever the server has, and name them; the prefix cache of the old ones is emptied."""
         place = self._write(weights, version, config)
+        self._ask("/update_weight_version", {"new_version": "in between"})  # should this fail half-way
         self._ask("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(place)}})
         if not self._ask("/reset_prefix_cache", {})["success"]:
             raise SamplerError(
@@ -149,6 +151,7 @@ class VllmServer:
                 f"the server at {self._url} gives {mode}, which are not of the law that is sampled; start it with "
                 "--logprobs-mode processed_logprobs"
             )
+        self._room = int(_find(told, "max_model_len"))
         self._checked = True
 
     def _ask(self, path: str, body: Any = None) -> Any:
