@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Without an NVIDIA driver, torch is held at a version that has a CPU build and no CUDA packages where one is on hand.
 CONSTRAINT := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo "-c constraints/cpu.txt")
 
-.PHONY: demo test test-conform test-conform-trl test-conform-verl test-vllm lint types layers format bench bench-training clean
+.PHONY: demo test test-conform test-conform-trl test-conform-verl test-vllm lint types layers format bench bench-training bench-vllm clean
 
 $(BIN)/.installed: pyproject.toml constraints/cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "polytheory needs Python >= 3.11; $(PYTHON) is older. Try: make PYTHON=python3.11"; exit 2; }
@@ -65,6 +65,9 @@ bench: $(BIN)/.installed
 # Against TRL, where it is installed.
 bench-training: .venv-trl/.installed
 	.venv-trl/bin/python -m benchmarks.training
+
+bench-vllm: .venv-vllm/.installed
+	.venv-vllm/bin/python -m benchmarks.samplers --out docs/benchmarks/samplers.md
 
 clean:
 	rm -rf $(VENV) .venv-trl .venv-verl .venv-vllm reports runs .pytest_cache .ruff_cache .hypothesis
