@@ -168,9 +168,9 @@ def read(source: str = "grpo", changes: Mapping[str, Any] | None = None) -> Reci
     if tables:
         raise SettingError(f"{source} has a table [{tables[0]}]; a recipe is flat: write key = value only")
     changes = changes or {}
-    for here, there in (("task", "data"), ("data", "task")):
-        if changes.get(here) and there not in changes:
-            given.pop(there, None)  # who names the one does not want the file's other
+    for here, others in (("task", ("data", "subset", "system_prompt", "chat")), ("data", ("task", "subset", "split"))):
+        for other in others if changes.get(here) else ():
+            given.pop(other, None)  # it went with the file's own problem
     return resolve(Path(source).stem, {**given, **changes})
 
 

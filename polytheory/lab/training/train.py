@@ -17,7 +17,7 @@ from polytheory.errors import SettingError
 from polytheory.history import History
 from polytheory.lab.training import data as datas
 from polytheory.lab.training.models import count, ends, limit, make_model
-from polytheory.lab.training.recipe import OPTIMISERS, Recipe
+from polytheory.lab.training.recipe import OPTIMISERS, Recipe, Start
 from polytheory.run import Run, run
 from polytheory.scaled.language import ranks as processes
 from polytheory.scaled.language.adapters import without_dropout
@@ -28,6 +28,7 @@ from polytheory.scaled.language.sft import Sft
 from polytheory.scaled.language.sharding import gathered, whole
 
 SAMPLES = 6  # completions shown before and after
+LARGE_STEP = 1e-4  # from here on AdamW spoils most models that somebody has trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ def train(
     device = str(ranks.device)
     if device == "cpu":
         torch.set_num_threads(1)  # the tensors are small: more threads only wait for each other
-    make_algorithm(recipe, CausalPolicy(None, 0, start.temperature))  # a bad setting is an error before any work
+    algorithm = make_algorithm(recipe, CausalPolicy(None, 0, start.temperature))  # a bad setting is an error before any work
     folder = None if output is None else Path(output)
     known = datas.load(recipe.problem, seed)
     model, tokenizer = make_model(start, recipe.lora, seed, device)
@@ -91,6 +92,8 @@ def train(
     say(f"{start.model} model, {count(model)}, {several}{device}; {len(known.train['prompt'])} prompts")
     if getattr(tokenizer, "chat_template", None) and isinstance(known.train["prompt"][0], str):
         say("prompts are texts, given to a chat model as they are; chat=true asks them as a user")
+    if start.model != Start.model and (rate := getattr(algorithm.optimiser, "step_size", 0)) > LARGE_STEP:
+        say(f"step_size = {rate:g} suits a tiny model; try 1e-6 for a large one, 1e-5 with lora_rank=16")
     worlds = {
         name: Prompts(
             rows, tokenizer, known.rewards, max_length=known.completion_length,
