@@ -132,6 +132,8 @@ def _accuracies(trained: Trained) -> list[tuple[str, float, float]]:
 
 
 def _series(history: History, name: str, label: str) -> Series:
+    if name not in history.names:  # a run in which no step moved the weights
+        return Series(label, [], [])
     steps, values = history.steps(name), history.column(name)[:, 0]
     return Series(label, (np.asarray(steps) + 1.0).tolist(), [float(v) if np.isfinite(v) else None for v in values])
 
