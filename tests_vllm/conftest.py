@@ -1,5 +1,6 @@
 """Small work, one thread; models and prompts that show what a sampler may get wrong; a server that starts beside the tests."""
 
+import ctypes
 import os
 import signal
 import socket
@@ -58,8 +59,11 @@ def prompts():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def started(tmp_path_factory):
-    """A server that is starting: its two processes import for a minute while the other tests run."""
+def started(request, tmp_path_factory):
+    """A server that is starting, if a test asks for one: its processes import for a minute while the other tests run."""
+    if not any("server" in item.fixturenames for item in request.session.items):
+        yield None
+        return
     folder = tmp_path_factory.mktemp("server")
     model = tied("qwen2", seed=9)
     # what a model of the hub may bring: none of it may reach the law
@@ -77,8 +81,9 @@ def started(tmp_path_factory):
     own = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "PYTHONWARNINGS": "ignore"}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            command, env={**os.environ, **own}, stdout=log, stderr=log, start_new_session=True, cwd=folder
-        )
+            command, env={**os.environ, **own}, stdout=log, stderr=log, start_new_session=True, cwd=folder,
+            preexec_fn=_ends_with_its_parent,
+        )  # fmt: skip
     yield process, f"http://127.0.0.1:{port}", folder / "log"
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
@@ -86,6 +91,11 @@ def started(tmp_path_factory):
             process.wait(5)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def _ends_with_its_parent():
+    """Linux: a server outlives no test run, not even one that is killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 @pytest.fixture(scope="session")
