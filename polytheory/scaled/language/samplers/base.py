@@ -51,7 +51,8 @@ class Cached:
 
     def complete(self, model, prompts, prompt_mask, row_id, key, longest, *, eos, temperature) -> Completions:
         """As `Sampler.complete`."""
-        u = uniforms(*key, row_id.to(prompts.device), longest)
+        seed, purpose, step = key
+        u = uniforms(seed, purpose, step, row_id.to(prompts.device), longest)
         return sample(model, prompts, prompt_mask, u, eos=eos, temperature=temperature)
 
     def close(self) -> None:

@@ -45,7 +45,8 @@ class Generate:
         """As `Sampler.complete`."""
         transformers = require("transformers", "lm")
         each = check_rows(prompts, row_id, temperature)
-        draw = _Draw(uniforms(*key, row_id.to(prompts.device), longest), temperature)
+        seed, purpose, step = key
+        draw = _Draw(uniforms(seed, purpose, step, row_id.to(prompts.device), longest), temperature)
         ends = ends_of(eos)
         config = transformers.GenerationConfig(
             max_new_tokens=longest, do_sample=False, eos_token_id=ends, pad_token_id=ends[0], use_cache=True
