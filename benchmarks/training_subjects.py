@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -175,8 +176,8 @@ def trl(work: Work, steps: int, clock: Clock, begin: Callable[[], None]) -> int:
     """TRL's GRPOTrainer, as `ours`."""
     import datasets
     import transformers
-    from trl import GRPOConfig, GRPOTrainer
 
+    library = import_module("trl")  # of its own environment
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 
@@ -191,7 +192,7 @@ def trl(work: Work, steps: int, clock: Clock, begin: Callable[[], None]) -> int:
 
     model, tokenizer = model_of(work)
     with tempfile.TemporaryDirectory() as folder:
-        settings = GRPOConfig(
+        settings = library.GRPOConfig(
             output_dir=folder, use_cpu=work.device == "cpu", bf16=work.dtype == "bfloat16", report_to=[], save_strategy="no",
             disable_tqdm=True, gradient_checkpointing=False, dataloader_pin_memory=work.device == "cuda", seed=0,
             per_device_train_batch_size=work.rows // MINI, gradient_accumulation_steps=1, steps_per_generation=MINI,
@@ -199,7 +200,7 @@ def trl(work: Work, steps: int, clock: Clock, begin: Callable[[], None]) -> int:
             temperature=1.0, beta=0.0, epsilon=0.2, epsilon_high=0.28, loss_type="dapo", scale_rewards="group",
             learning_rate=5e-4, adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=1.0, lr_scheduler_type="cosine", warmup_steps=2,
         )  # fmt: skip
-        trainer = GRPOTrainer(
+        trainer = library.GRPOTrainer(
             model, reward_funcs=reward, args=settings, train_dataset=datasets.Dataset.from_dict(data_of(work, steps)),
             processing_class=tokenizer, callbacks=[Laps()],
         )  # fmt: skip

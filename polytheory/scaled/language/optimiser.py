@@ -192,7 +192,7 @@ class Harpg:
             raise UnknownNameError("hvp", self.hvp, PRODUCTS)
         self._tabular()  # its own checks
 
-    def _tabular(self) -> updates.Harpg:
+    def _tabular(self) -> Any:
         return updates.Harpg(self.gamma0, self.eta0, self.schedule, self.normalised)
 
     def check(self, method: Any) -> None:
