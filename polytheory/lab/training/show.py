@@ -14,7 +14,14 @@ SHOWN = (
     ("no signal", "frac_reward_zero_std", "{:.0%}"), ("loss", "loss", "{:+.4f}"), ("gradient", "grad_norm", "{:.3f}"),
     ("mismatch", "mismatch/max", "{:.1e}"),
 )  # fmt: skip
+END = 40  # characters of a completion shown from either end
 LINES = 12  # rows of the table: about as many steps are shown
+
+
+def _brief(text: str) -> str:
+    """A text in one line; of a long one its two ends, since answers tend to stand last."""
+    line = " ".join(text.split())
+    return line if len(line) <= 2 * END else f"{line[:END]} ... {line[-END:]}"
 
 
 class Live:
@@ -59,7 +66,7 @@ class Live:
 
         table = Table("prompt", "before", "", "after", "", box=None, header_style="bold", title=None)
         for (prompt, old, was), (_, new, now) in zip(trained.before.samples, trained.after.samples, strict=True):
-            table.add_row(prompt, old, f"{was:g}", new, f"{now:g}")
+            table.add_row(_brief(prompt), _brief(old), f"{was:g}", _brief(new), f"{now:g}")
         Console(highlight=False, markup=False).print(table)
 
     def _draw(self) -> None:

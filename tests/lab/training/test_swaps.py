@@ -96,13 +96,17 @@ def test_a_training_with_adapters_goes_on_where_it_was(place, monkeypatch):
     keys = {**SHORT, "data": "rows.jsonl", "prompt_column": "question", "model": "chat-model", "lora_rank": 2, "chat": True,
             "reward": "swap_rewards:digits", "step_size": 1e-2, "warm_up": 0, "decay": "constant"}  # fmt: skip
 
+    told: list[str] = []
+
     def adapters(steps, output):
-        model = train(read("grpo", {**keys, "steps": steps}), output=output).model
+        model = train(read("grpo", {**keys, "steps": steps}), output=output, say=told.append).model
         return torch.cat([p.detach().ravel() for p in model.parameters() if p.requires_grad])
 
     whole = adapters(3, None)
     adapters(2, place / "again")
     assert torch.equal(adapters(3, place / "again"), whole)
+    assert any("step_size = 0.01 suits a tiny model" in line for line in told)
+    assert not any("chat=true" in line for line in told)
 
 
 @pytest.mark.parametrize(

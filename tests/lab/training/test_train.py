@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,16 @@ def test_rows_of_a_file(tmp_path):
         datas.read_rows(str(path))
     with pytest.raises(SettingError, match=r"\.jsonl or \.parquet"):
         datas.read_rows("rows.csv")
+
+
+def test_long_completions_are_shown_in_one_line_by_their_ends(trained, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    long = replace(trained.after, samples=[("a\nb", "so\n" + 100 * "x" + "\n42", 1.0)])
+    Live(trained.recipe).samples(replace(trained, before=long, after=long))
+    out = "".join(capsys.readouterr().out.split())
+    assert "ab" in out
+    assert "42" in out
+    assert 60 < out.count("x") / 2 < 80
 
 
 def test_a_piped_table_has_about_a_dozen_lines(capsys):
