@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from polytheory.access.language import WeightedReward
-from polytheory.errors import SettingError, UnknownNameError
+from polytheory.errors import SettingError, UnknownNameError, require
 from polytheory.lab.training.recipe import Problem
 
 BUILT_IN = {
@@ -22,7 +22,8 @@ def rewards(problem: Problem) -> tuple[WeightedReward, ...]:
     """The rewards of a recipe with their weights, under names that differ.
 
     Raises `SettingError` for a function that cannot be imported, one that stands there twice, or other numbers of weights
-    than of rewards; `UnknownNameError` for a word that is neither a function nor a reward that comes along.
+    than of rewards; `UnknownNameError` for a word that is neither a function nor a reward that comes along;
+    `MissingExtraError` for a reward whose package is not installed.
     """
     weights = problem.reward_weights or (1.0,) * len(problem.reward)
     if len(weights) != len(problem.reward):
@@ -49,6 +50,8 @@ def function(name: str) -> Any:
     if name and ":" not in name:
         if name not in BUILT_IN:
             raise UnknownNameError("reward", name, (*BUILT_IN, "module:function"))
+        if name == "math":
+            require("math_verify", "math")  # now, and not after the warm start
         name = BUILT_IN[name]
     module, _, attribute = name.partition(":")
     if not module or not attribute:

@@ -84,9 +84,8 @@ def train(
     device = str(ranks.device)
     if device == "cpu":
         torch.set_num_threads(1)  # the tensors are small: more threads only wait for each other
-    algorithm = make_algorithm(
-        recipe, CausalPolicy(None, 0, start.temperature)
-    )  # a bad setting is an error before any work
+    # a bad setting is an error before any work
+    algorithm = make_algorithm(recipe, CausalPolicy(None, 0, start.temperature))
     folder = None if output is None else Path(output)
     known = datas.load(recipe.problem, seed)
     model, tokenizer = make_model(start, recipe.lora, seed, device)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from polytheory.access.language import WeightedReward
-from polytheory.errors import ColumnError, SettingError, UnknownNameError
+from polytheory.errors import ColumnError, MissingExtraError, SettingError, UnknownNameError
 from polytheory.lab.training.data import demonstrations, load
 from polytheory.lab.training.recipe import Problem, read
 from polytheory.lab.training.rewards import function, rewards
@@ -142,6 +142,12 @@ def test_rewards_by_name_have_names_that_differ():
         function("maths")
     with pytest.raises(SettingError, match=r"without \.py: mine:score"):
         function("mine.py:score")
+
+
+def test_a_reward_whose_package_is_missing_is_said_before_any_work(monkeypatch):
+    monkeypatch.setitem(sys.modules, "math_verify", None)
+    with pytest.raises(MissingExtraError, match=r"polytheory\[math\]"):
+        rewards(Problem(reward=("math",)))
 
 
 def test_a_module_that_fails_when_imported_is_one_line(tmp_path, monkeypatch):
