@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,7 @@ class Entry:
     url: str
     algorithms: tuple[str, ...]
     access: str
+    accesses: Mapping[str, str] = field(default_factory=dict)  # of algorithms that take another one
 
     @property
     def stem(self) -> str:
@@ -32,6 +34,10 @@ class Entry:
     def page(self) -> str:
         """Path of the documentation page in the repository."""
         return f"docs/methods/{self.name}.md"
+
+    def access_of(self, algorithm: str) -> str:
+        """Name of the access that an algorithm takes."""
+        return self.accesses.get(algorithm, self.access)
 
     def path(self, room: str) -> str:
         """Path of the method's file in ``reference``, ``scaled`` or ``proofs_check``."""

@@ -58,12 +58,14 @@ class Requests:
         truncation: cut an episode after this many steps (a sampling cut-off, not the horizon of the model).
         start: start states [n]; None draws them from the start distribution.
         group: [n] group ids carried into the trajectories, or None.
+        replica: [n] which replica asks, where replicas ask for different numbers of episodes; None: equal shares in order.
     """
 
     row_id: Int[Array, " n"]
     truncation: int
     start: Int[Array, " n"] | None = None
     group: Int[Array, " n"] | None = None
+    replica: Int[Array, " n"] | None = None
 
 
 class Meter:

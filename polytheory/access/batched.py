@@ -43,8 +43,10 @@ class BatchedAccess:
         self._terminal = self._put(terminal)
         self._mu = self._put(model.mu)
         self._any_terminal = bool(terminal.any())
-        local = Grant.LOCAL_RESET in base.grants and Grant.SAMPLE not in base.grants
-        self._visited = (self._mu > 0).repeat(n, 1) if local else None  # [n, S], where it matters
+        # [n, S] where each replica may start, where that depends on what it did
+        limited = bool(base.grants & {Grant.LOCAL_RESET, Grant.MU_RESET}) and Grant.SAMPLE not in base.grants
+        self._local = Grant.LOCAL_RESET in base.grants
+        self._visited = ((self._mu > 0) & self._local).repeat(n, 1) if limited else None
         if self._law is not None:
             self._law_values = self._put(self._law.values)
             self._law_probs = self._put(self._law.probs.reshape(S * A, -1))
@@ -66,45 +68,86 @@ class BatchedAccess:
         self.base.ask(Grant.EPISODE)
         row_id = torch.as_tensor(requests.row_id, device=self.device)
         n, t_max = row_id.numel(), self.base._steps(requests)
-        if n % self.replicas:
-            raise SettingError(f"{n} rows cannot be shared by {self.replicas} replicas; ask for a multiple")
+        replica = self._replica_of(n, requests.replica)
         if requests.start is None:
             s = inverse_cdf(self._mu.expand(n, -1), uniforms(*key, row_id, 1)[:, 0])
         else:
             s = torch.as_tensor(requests.start, device=self.device)
-            self._check_starts(s, n)
-            self.meter.add("resets", n // self.replicas)
+            self._check_starts(s, n, replica)
+            self.meter.add("resets", self._shares(replica))
         table = getattr(policy, "table", None)
         tape = _Tape(n, t_max, self.device)
         if callable(table):
             s = self._follow_table(torch.as_tensor(table(), device=self.device), s, row_id, key, tape)
         else:
             s = self._follow(policy, s, row_id, key, tape)
-        self.meter.add("episodes", n // self.replicas)
-        self.meter.add("transitions", tape.mask.sum(0).view(self.replicas, -1).sum(-1).cpu().numpy())
-        if self._visited is not None:
-            replica = self._replica_of(n)
+        self.meter.add("episodes", self._shares(replica))
+        self.meter.add("transitions", self._shares(replica, tape.mask.sum(0)))
+        if self._local and self._visited is not None:
             self._visited[replica, s] = True
             self._visited[replica.expand(t_max, n)[tape.mask], tape.states[tape.mask]] = True
         finished = self._terminal[s] | (t_max == self.spec.horizon)
         return tape.trajectories(s, finished, requests.group)
 
-    def _replica_of(self, n: int) -> torch.Tensor:
-        return torch.arange(n, device=self.device) // (n // self.replicas)
+    def initial_states(self, key: Key, row_id: Any, *, replica: Any = None) -> torch.Tensor:
+        """First states of episodes; see `TabularAccess.initial_states`. ``replica`` as in `Requests`."""
+        self.base.ask(Grant.EPISODE)
+        row_id = torch.as_tensor(row_id, device=self.device)
+        self.meter.add("episodes", self._shares(self._replica_of(row_id.numel(), replica)))
+        return inverse_cdf(self._mu.expand(row_id.numel(), -1), uniforms(*key, row_id, 1)[:, 0])
 
-    def _check_starts(self, s: torch.Tensor, n: int) -> None:
+    def sample(
+        self, s: torch.Tensor, a: torch.Tensor, key: Key, *, row_id: Any, h: int = 0, replica: Any = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rewards and next states from any (s, a); see `TabularAccess.sample`. ``replica`` as in `Requests`."""
+        self.base.ask(Grant.SAMPLE)
+        row_id = torch.as_tensor(row_id, device=self.device)
+        n = row_id.numel()
+        check_states(s.cpu().numpy(), n, self._S)
+        if n and (int(a.min()) < 0 or int(a.max()) >= self._A):
+            raise SettingError(f"a must lie in [0, {self._A}); got {int(a.min())} to {int(a.max())}")
+        self.meter.add("transitions", self._shares(self._replica_of(n, replica)))
+        u = uniforms(*key, row_id, 2)
+        transition = self._transition(self._cell(s, a, h), u[:, 0])
+        return self._rewards(transition, s * self._A + a, u[:, 1]), self._next.view(-1)[transition]
+
+    def reset_starts(self, key: Key, row_id: Any, *, h: int = 0, replica: Any = None) -> torch.Tensor:
+        """Start states drawn from the reset law of stage h; see `TabularAccess.reset_starts`."""
+        law = self._put(self.base._reset_law(h))
+        row_id = torch.as_tensor(row_id, device=self.device)
+        n = row_id.numel()
+        starts = inverse_cdf(law.expand(n, -1), uniforms(*key, row_id, 1)[:, 0])
+        if self._visited is not None:
+            self._visited[self._replica_of(n, replica), starts] = True
+        return starts
+
+    def _replica_of(self, n: int, given: Any = None) -> torch.Tensor:
+        """Which replica each of n rows belongs to."""
+        if given is not None:
+            return torch.as_tensor(given, device=self.device)
+        if n % self.replicas:
+            raise SettingError(f"{n} rows cannot be shared by {self.replicas} replicas; ask for a multiple")
+        return torch.arange(n, device=self.device) // max(n // self.replicas, 1)
+
+    def _shares(self, replica: torch.Tensor, amounts: torch.Tensor | None = None) -> np.ndarray:
+        """Rows, or the sum of ``amounts`` [n], of each replica."""
+        counts = torch.zeros(self.replicas, dtype=torch.int64, device=self.device)
+        return counts.index_add_(0, replica, torch.ones_like(replica) if amounts is None else amounts).cpu().numpy()
+
+    def _check_starts(self, s: torch.Tensor, n: int, replica: torch.Tensor) -> None:
         """The rule of `TabularAccess.check_starts`, replica by replica."""
         if self._visited is None:
             self.base.ask(Grant.LOCAL_RESET)
             self.base.check_starts(s.cpu().numpy(), n)
             return
         check_states(s.cpu().numpy(), n, self._S)
-        fresh = ~self._visited[self._replica_of(n), s]
+        fresh = ~self._visited[replica, s]
         if bool(fresh.any()):
             row = int(fresh.nonzero()[0, 0])
+            what = "visited" if self._local else "drew"
             raise AccessError(
-                f"replica {row // (n // self.replicas)} never visited state {int(s[row])}; "
-                f"{type(self.base).__name__} resets only to such states. Use GenerativeModel, or reach the state first"
+                f"replica {int(replica[row])} never {what} state {int(s[row])}; {type(self.base).__name__} resets only to "
+                "such states. Use GenerativeModel, or reach the state first"
             )
 
     def _follow(self, policy: Any, s: torch.Tensor, row_id: torch.Tensor, key: Key, tape: _Tape) -> torch.Tensor:

@@ -76,27 +76,46 @@ class TabularAccess:
 
         return BatchedAccess(self, n, device=device)
 
+    def initial_states(self, key: Key, row_id: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """First states of episodes that the learner goes on with by itself, transition by transition (EPISODE)."""
+        self.ask(Grant.EPISODE)
+        self.meter.add("episodes", len(row_id))
+        u = uniforms(*key, row_id, 1)[:, 0]
+        return inverse_cdf(np.broadcast_to(self._model.mu, (len(u), self._model.S)), u)
+
     def sample(
-        self, s: Int[np.ndarray, " n"], a: Int[np.ndarray, " n"], key: Key, *, h: int = 0
+        self,
+        s: Int[np.ndarray, " n"],
+        a: Int[np.ndarray, " n"],
+        key: Key,
+        *,
+        h: int = 0,
+        row_id: Int[np.ndarray, " n"] | None = None,
     ) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-        """Rewards and next states of n transitions from any (s, a) (SAMPLE). Row i draws from stream row i."""
+        """Rewards and next states of n transitions from any (s, a) (SAMPLE). Row i draws from stream row ``row_id[i]``
+        (default: i)."""
         self.ask(Grant.SAMPLE)
         for name, x, size in (("s", s, self._model.S), ("a", a, self._model.A)):
             if x.size and (x.min() < 0 or x.max() >= size):
                 raise SettingError(f"{name} must lie in [0, {size}); got {x.min()} to {x.max()}")
-        u = uniforms(*key, row_ids(0, np.arange(len(s))), 2) if len(s) else np.zeros((0, 2))
+        rows = row_ids(0, np.arange(len(s))) if row_id is None and len(s) else row_id
+        u = uniforms(*key, rows, 2) if rows is not None and len(s) else np.zeros((0, 2))
         self.meter.add("transitions", len(s))
         return self._transition(h, s, a, u[:, 0], u[:, 1])
 
     def reset_starts(self, key: Key, row_id: Int[np.ndarray, " n"], *, h: int = 0) -> Int[np.ndarray, " n"]:
         """Start states drawn from the reset distribution of stage h (MU_RESET); the meter counts them when used."""
-        self.ask(Grant.MU_RESET)
-        if self._reset is None:
-            raise SettingError("this access has no reset distribution; pass reset=[S] or [H, S] when making it")
-        law = self._reset[h] if self._reset.ndim == 2 else self._reset
+        law = self._reset_law(h)
         starts = inverse_cdf(np.tile(law, (len(row_id), 1)), uniforms(*key, row_id, 1)[:, 0])
         self._visited[starts] = self._drawn[starts] = True
         return starts
+
+    def _reset_law(self, h: int = 0) -> Float[np.ndarray, " S"]:
+        """The reset distribution of stage h (MU_RESET). Raises `SettingError` when the access was made without one."""
+        self.ask(Grant.MU_RESET)
+        if self._reset is None:
+            raise SettingError("this access has no reset distribution; pass reset=[S] or [H, S] when making it")
+        return self._reset[h] if self._reset.ndim == 2 else self._reset
 
     def rollouts(self, policy: Policy, requests: Requests, key: Key) -> Trajectories:
         """Sample one episode per request under ``policy`` (EPISODE; start states need LOCAL_RESET or MU_RESET).

@@ -12,6 +12,7 @@ from polytheory.catalog import Entry
 from polytheory.errors import SettingError, UnknownNameError, require
 
 ROOMS = ("reference", "scaled")
+CLASS = "one-ton"  # the policy class of learners that are given none
 
 
 def algorithm_class(entry: Entry, name: str | None, room: str) -> type:
@@ -51,8 +52,8 @@ def parse_pairs(words: Sequence[str], option: str) -> dict[str, Any]:
 
 
 def make_algorithm(cls: type, settings: Mapping[str, Any], model: Any) -> Any:
-    """The algorithm with the given settings; where these have no default, ``policy`` is uniform at first and
-    ``truncation`` the horizon.
+    """The algorithm with the given settings; where these have no default, ``policy`` is uniform at first,
+    ``truncation`` the horizon and ``policies``, a name of a policy class, one-ton.
 
     Raises `UnknownNameError` for a setting that the algorithm does not have, `SettingError` for a value of the wrong
     kind or a missing one.
@@ -68,6 +69,9 @@ def make_algorithm(cls: type, settings: Mapping[str, Any], model: Any) -> Any:
         softmax = import_module(cls.__module__.rpartition(".")[0] + ".softmax").TabularSoftmax
         given["policy"] = softmax.zeros(model.S, model.A)
         required.remove("policy")
+    if "policies" in fields and isinstance(given.get("policies", CLASS), str):
+        given["policies"] = _policy_class(given.get("policies", CLASS), model)
+        required = [name for name in required if name != "policies"]
     if "truncation" in required and model.horizon is not None:
         given["truncation"] = model.horizon
         required.remove("truncation")
@@ -100,6 +104,13 @@ def policy_values(policy: Any, model: Any, replicas: int, room: str) -> list[flo
     stages = [np.asarray(policy.probs(None, h, states)) for h in range(model.horizon or 1)]
     tables = np.stack(stages).reshape(len(stages), replicas, model.S, model.A)
     return [return_of(model, TabularPolicy(x if model.horizon else x[0])) for x in np.swapaxes(tables, 0, 1)]
+
+
+def _policy_class(name: str, model: Any) -> Any:
+    from polytheory.models.layered import layers_of
+    from polytheory.policy_classes import make_class
+
+    return make_class(name, layers_of(model))
 
 
 def _is_required(f: dataclasses.Field) -> bool:

@@ -30,7 +30,7 @@ def run_method(
     """Run a method on an environment. Typed again after a kill, it continues from its checkpoint."""
     import numpy as np
 
-    from polytheory import access as accesses
+    from polytheory.access.defaults import default_access
     from polytheory.catalog import find
     from polytheory.cli._build import algorithm_class, make_algorithm, make_model, parse_pairs, policy_values
     from polytheory.errors import SettingError
@@ -42,7 +42,7 @@ def run_method(
     cls = algorithm_class(entry, algorithm, room)
     model = make_model(env, parse_pairs(env_set or (), "--env-set"))
     made = make_algorithm(cls, parse_pairs(setting or (), "--set"), model)
-    access = getattr(accesses, entry.access)(model)
+    access = default_access(entry.access_of(cls.__name__), model)
     if room == "scaled":
         import torch
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from polytheory import access as accesses
+from polytheory.access.defaults import default_access
 from polytheory.catalog import find
 from polytheory.errors import UnknownNameError, require
 from polytheory.proofs_check._rooms import Room, Trace
@@ -213,7 +213,7 @@ def access_for(demo: Demo) -> Any:
     """The access of a demonstration, on its environment."""
     from polytheory.models import make
 
-    return getattr(accesses, demo.access)(make(demo.environment, **demo.options))
+    return default_access(demo.access, make(demo.environment, **demo.options))
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from polytheory import access as accesses
+from polytheory.access.defaults import default_access
 from polytheory.catalog import find, methods
 from polytheory.cli._build import ROOMS, algorithm_class, make_algorithm
 from polytheory.conformance.resume import assert_resume_exact
 from polytheory.models import make
 
 SETTINGS = {"n-pg-igt": {"truncation": 7, "batch": 2}, "harpg": {"truncation": 7, "batch": 2}}
+SETTINGS["agnostic-policy-learning"] = {"policies": "two-ton"}
 REFERENCE_ONLY = {"InexactPolicyIteration", "LinearProgram"}
 CASES = [
     (entry.name, name, room)
@@ -26,12 +27,14 @@ def test_resume_is_exact(method, algorithm, room):
     entry = find(method)
     if entry.family == "posttraining":
         model = make("token-mdp")
+    elif method == "agnostic-policy-learning":
+        model = make("block-two-state" if algorithm == "Plhr" else "layered-two-state")
     else:
         model = make("riverswim", gamma=0.9, horizon=8 if algorithm.endswith("BackwardInduction") else None)
     cls = algorithm_class(entry, algorithm, room)
 
     def access():
-        base = getattr(accesses, entry.access)(model)
+        base = default_access(entry.access_of(algorithm), model)
         return base if room == "reference" else base.replicate(3)
 
     whole = assert_resume_exact(lambda: make_algorithm(cls, SETTINGS.get(method, {}), model), access, 2, seed=5)
