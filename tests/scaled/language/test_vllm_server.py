@@ -19,8 +19,10 @@ from safetensors.torch import load_file
 
 from polytheory.errors import PolytheoryError, SamplerError, SettingError
 from polytheory.scaled.language.policy import CausalPolicy
+from polytheory.scaled.language.ranks import Ranks
 from polytheory.scaled.language.samplers.base import Cached, Sampling
 from polytheory.scaled.language.samplers.vllm_server import VllmServer
+from polytheory.scaled.language.sharding import gathered, shard
 from polytheory.scaled.language.tiny import character_tokenizer, tiny_model
 
 
@@ -203,24 +205,28 @@ def test_no_server_and_no_room_are_one_line(server, prompts):
         gap(VllmServer(server.url, folder="/proc/weights"), small(seed=2), prompts)
 
 
-def _process(rank, folder, url, prompts, out):
+def _process(rank, folder, url, prompts, sharded, out):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     try:
-        sampler = VllmServer(url, folder=f"{folder}/weights")
-        out.put((rank, gap(sampler, small(seed=4), prompts), sampler.pushes))
+        sampler, model = VllmServer(url, folder=f"{folder}/weights"), small(seed=4)
+        if sharded:
+            model = shard(model, Ranks(rank, 2, sharded=True))
+            with gathered(model):  # as a training step asks
+                sampler.refresh(model)
+        out.put((rank, gap(sampler, model, prompts), sampler.pushes))
     except PolytheoryError as error:
         out.put((rank, str(error), 0))
     finally:
         torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("works", [True, False])
-def test_of_two_processes_one_pushes_and_both_hear_how_it_went(server, prompts, tmp_path, works):
+@pytest.mark.parametrize(("works", "sharded"), [(True, False), (True, True), (False, False)])
+def test_of_two_processes_one_pushes_and_both_hear_how_it_went(server, prompts, tmp_path, works, sharded):
     server.resets = works
     fork = multiprocessing.get_context("fork")
     out = fork.Queue()
-    both = [fork.Process(target=_process, args=(r, str(tmp_path), server.url, prompts, out)) for r in (0, 1)]
+    both = [fork.Process(target=_process, args=(r, str(tmp_path), server.url, prompts, sharded, out)) for r in (0, 1)]
     for process in both:
         process.start()
     found = sorted(out.get(timeout=60) for _ in both)

@@ -81,25 +81,26 @@ class VllmServer:
         return completions(tokens, log_probs, eos, prompts.device)
 
     def refresh(self, model: Any) -> str:
-        """Push the weights unless the server has them; their version."""
+        """Push the weights unless the server has them; their version. Every training process calls it."""
         weights = named_weights(model)
-        version = hashlib.sha256(repr(fingerprint(weights)).encode()).hexdigest()[:16]
-        self._check()
         together = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
-        failed: list[str | None] = [None]
-        if not together or torch.distributed.get_rank() == 0:
+        told: list[str | None] = [None, None]  # the version, or what failed
+        if not together or torch.distributed.get_rank() == 0:  # of sharded weights only this one has the numbers
+            told[0] = hashlib.sha256(repr(fingerprint(weights)).encode()).hexdigest()[:16]
             try:
-                if self._ask("/weight_info")["weight_version"] != version:
-                    self.push(weights, version, model.config)
+                self._check()
+                if self._ask("/weight_info")["weight_version"] != told[0]:
+                    self.push(weights, told[0], model.config)
             except PolytheoryError as error:
                 if not together:
                     raise
-                failed = [str(error)]
+                told[1] = str(error)
         if together:
-            torch.distributed.broadcast_object_list(failed, src=0)  # the others wait for the push, and hear how it went
-            if failed[0] is not None:
-                raise SamplerError(failed[0])
-        return version
+            torch.distributed.broadcast_object_list(told, src=0)  # the others wait for the push, and hear how it went
+        if told[0] is None or told[1] is not None:
+            raise SamplerError(told[1] or "")
+        self._check()
+        return told[0]
 
     def push(self, weights: Named, version: str, config: Any) -> None:
         """Hand over weights, whatever the server has, and name them; the prefix cache of the old ones is emptied."""
