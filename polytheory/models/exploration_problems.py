@@ -35,20 +35,21 @@ def deep_sea(*, depth: int = 10, cost: float = 0.01, seed: int | None = 0) -> Ta
     return TabularMDP(P, np.repeat(r[..., None], depth, axis=-1), np.eye(depth)[0], depth, 1.0, name="deep-sea")
 
 
-def baited_lock(*, H: int = 6, bait: float = 0.15) -> TabularMDP:
-    """A combination lock that pays for giving up: the right action keeps the lock open, the wrong one pays ``bait`` once.
+def baited_lock(*, H: int = 6, A: int = 2, bait: float = 0.15) -> TabularMDP:
+    """A combination lock that pays for giving up: the right action keeps the lock open, any wrong one pays ``bait`` once.
 
-    State 0 is open, state 1 closed for good. At stage h action ``h mod 2`` is right; at the last stage it pays 1.
+    State 0 is open, state 1 closed for good. At stage h action ``h mod A`` is right; at the last stage it pays 1.
 
-    Known answer: ``J* = 1`` for bait <= 1; the uniform policy earns ``2^-H + bait (1 - 2^-H)``.
+    Known answer: ``J* = 1`` for bait <= 1; the uniform policy earns ``A^-H + bait (1 - A^-H)``.
     """
-    if H < 1 or not 0 <= bait <= 1:
-        raise SettingError(f"baited_lock(H = {H}, bait = {bait}); H >= 1 and bait in [0, 1] are needed")
-    P, r = np.zeros((H, 2, 2, 2)), np.zeros((H, 2, 2, 2))
+    if H < 1 or A < 1 or not 0 <= bait <= 1:
+        raise SettingError(f"baited_lock(H = {H}, A = {A}, bait = {bait}); H, A >= 1 and bait in [0, 1] are needed")
+    P, r = np.zeros((H, 2, A, 2)), np.zeros((H, 2, A, 2))
     P[:, 1, :, 1] = 1.0
+    P[:, 0, :, 1] = 1.0
+    r[:, 0] = bait
     h = np.arange(H)
-    P[h, 0, h % 2, 0] = 1.0
-    P[h, 0, 1 - h % 2, 1] = 1.0
-    r[h, 0, 1 - h % 2] = bait
-    r[H - 1, 0, (H - 1) % 2] = 1.0
+    P[h, 0, h % A] = [1.0, 0.0]
+    r[h, 0, h % A] = 0.0
+    r[H - 1, 0, (H - 1) % A] = 1.0
     return TabularMDP(P, r, np.eye(2)[0], H, 1.0, name="baited-lock")

@@ -229,7 +229,7 @@ def test_random_linear_is_linear():
 def test_unknown_names_and_options():
     with pytest.raises(UnknownNameError, match="unknown environment 'frozenlak'; did you mean 'frozenlake'"):
         make("frozenlak")
-    with pytest.raises(UnknownNameError, match="allowed: chain, cliffwalking, "):
+    with pytest.raises(UnknownNameError, match="allowed: baited-lock, chain, cliffwalking, "):
         make("q")
     with pytest.raises(SettingError, match="'two-state' takes no option 'slip'; allowed: gamma, horizon"):
         make("two-state", slip=0.1)
@@ -238,6 +238,7 @@ def test_unknown_names_and_options():
 @pytest.mark.parametrize(
     ("name", "options"),
     [
+        ("deep-sea", {"depth": 0}), ("baited-lock", {"bait": 2.0}),
         ("riverswim", {"S": 1}), ("chain", {"slip": 1.5}), ("combination-lock", {"H": 0}), ("ring", {"S": 1}),
         ("river", {"slip": 1.0}), ("forest", {"p": -0.1}), ("gambler", {"p_heads": 1.0}), ("gridworld", {"rows": 0}),
         ("garnet", {"S": 3, "successors": 4}), ("random-linear", {"d": 0}),
@@ -246,3 +247,29 @@ def test_unknown_names_and_options():
 def test_options_out_of_range(name, options):
     with pytest.raises(SettingError, match=f"{list(options)[-1]} = {list(options.values())[-1]}|0 x 5"):
         make(name, **options)
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_deep_sea_has_one_treasure(seed):
+    model = make("deep-sea", depth=4, cost=0.2, seed=seed)
+    returns = []
+    for actions in np.ndindex(2, 2, 2, 2):  # the state at stage h is a function of the actions so far
+        s, total = 0, 0.0
+        for h, a in enumerate(actions):
+            total += model.r_at(h)[s, a]
+            s = int(np.argmax(model.P_at(h)[s, a]))
+        returns.append(total)
+    assert_allclose(sorted(returns)[-2:], [0.2, 1.0])  # always LEFT, and the treasure
+    assert len(set(np.round(returns, 12))) == 5  # 0 to 3 steps to the left... and all four, beside the treasure
+    assert_allclose(sorted(set(np.round(returns, 12))), [0.05, 0.1, 0.15, 0.2, 1.0])
+
+
+def test_baited_lock_pays_for_giving_up():
+    model = make("baited-lock", H=3, A=2, bait=0.15)
+    uniform, v = np.full((2, 2), 0.5), np.zeros(2)
+    for h in reversed(range(3)):
+        v = (uniform * (model.r_at(h) + model.P_at(h) @ v)).sum(-1)
+    assert_allclose(v[0], 2.0**-3 + 0.15 * (1 - 2.0**-3))
+    three = make("baited-lock", H=2, A=3)
+    assert_allclose(three.r_at(0)[0], [0, 0.15, 0.15])
+    assert_allclose(three.r_at(1)[0], [0.15, 1.0, 0.15])

@@ -15,6 +15,8 @@ from polytheory.policies import Memoryless
 
 Table = Float[np.ndarray, "H S A"]
 
+TIE = 1e-9  # as in `critics`: rounding must not decide between equal actions, or the rooms part ways
+
 
 def softmax(x: Float[np.ndarray, "*B A"]) -> Float[np.ndarray, "*B A"]:
     """``exp(x) / sum exp(x)`` over the last axis."""
@@ -23,8 +25,8 @@ def softmax(x: Float[np.ndarray, "*B A"]) -> Float[np.ndarray, "*B A"]:
 
 
 def greedy(x: Float[np.ndarray, "*B A"]) -> Float[np.ndarray, "*B A"]:
-    """All probability on the first of the largest entries."""
-    return np.eye(x.shape[-1])[x.argmax(-1)]
+    """All probability on the first of the largest entries; entries that differ by rounding count as equal."""
+    return np.eye(x.shape[-1])[(x >= x.max(-1, keepdims=True) - TIE).argmax(-1)]
 
 
 def mirror_step(log_weights: Any, f: Any, eta: Any) -> Any:

@@ -6,15 +6,14 @@ linear one with one-hot features. Finite sums of features need only counts, so c
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from polytheory._typing import Bool, Float, Int
+from polytheory._typing import Bool, Float, Shaped
 from polytheory.errors import SettingError
 from polytheory.trajectories import Trajectories
 
-Counts = Int[np.ndarray, "H S A"]
 Table = Float[np.ndarray, "H S A"]
 LOG_2 = float(np.log(2.0))
 TIE = 1e-9  # determinants that double exactly must count as doubled in spite of rounding, in both rooms
@@ -67,7 +66,7 @@ def next_value(f: Float[np.ndarray, "S A"], pi: Float[np.ndarray, "S A"] | None)
     return f.max(-1) if pi is None else (pi * f).sum(-1)
 
 
-def gram(n: Float[np.ndarray, "S A"] | Int[np.ndarray, "S A"], phi: Float[np.ndarray, "S A d"], lam: float):
+def gram(n: Shaped[np.ndarray, "S A"], phi: Float[np.ndarray, "S A d"], lam: float):
     """``Lambda = lam I + sum n phi phi^T`` [d, d] of one stage."""
     flat = phi.reshape(-1, phi.shape[-1])
     return lam * np.eye(phi.shape[-1]) + (flat * n.reshape(-1, 1)).T @ flat
@@ -91,7 +90,7 @@ def estimate(n, sums, phi, lam: float, shrink: bool = True):
 
 
 def optimistic_critic(
-    seen: Seen,
+    seen: tuple[Any, Any, Any],
     phi: Float[np.ndarray, "S A d"] | None,
     r: Table | None,
     radius: Float[np.ndarray, " H"],
@@ -104,17 +103,20 @@ def optimistic_critic(
     The regression targets of stage h use the critic of stage h + 1 that was refitted just before; ``r`` None estimates the
     rewards too. Radius 0 is no optimism: then a table averages plainly.
     """
-    f = np.zeros(seen.n.shape)
-    v = np.zeros(seen.n.shape[1])
+    data = Seen(*seen)
+    f = np.zeros(data.n.shape)
+    v = np.zeros(data.n.shape[1])
     for h in reversed(range(len(f))):
-        sums = seen.N[h] @ v + (seen.R[h] if r is None else 0.0)
-        mean, width = estimate(seen.n[h], sums, phi, lam, bool(radius[h] > 0))
+        sums = data.N[h] @ v + (data.R[h] if r is None else 0.0)
+        mean, width = estimate(data.n[h], sums, phi, lam, bool(radius[h] > 0))
         f[h] = np.clip((0.0 if r is None else r[h]) + mean + bonus(width, radius[h]), 0, caps[h])
         v = next_value(f[h], None if pi is None else pi[h])
     return f
 
 
-def information(n: Counts, phi: Float[np.ndarray, "S A d"] | None, lam: float = 1.0) -> Float[np.ndarray, " H"]:
+def information(
+    n: Shaped[np.ndarray, "H S A"], phi: Float[np.ndarray, "S A d"] | None, lam: float = 1.0
+) -> Float[np.ndarray, " H"]:
     """``log det(Lambda_h) - log det(lam I)`` of every stage."""
     if phi is None:
         return np.log1p(n / lam).sum((-2, -1))

@@ -12,6 +12,8 @@ from polytheory.policies import Memoryless
 
 Table = Float[torch.Tensor, "n H S A"]
 
+TIE = 1e-9  # as in `critics`: rounding must not decide between equal actions, or the rooms part ways
+
 
 def softmax(x: Float[torch.Tensor, "*B A"]) -> Float[torch.Tensor, "*B A"]:
     """``exp(x) / sum exp(x)`` over the last axis."""
@@ -20,8 +22,8 @@ def softmax(x: Float[torch.Tensor, "*B A"]) -> Float[torch.Tensor, "*B A"]:
 
 
 def greedy(x: Float[torch.Tensor, "*B A"]) -> Float[torch.Tensor, "*B A"]:
-    """All probability on the first of the largest entries."""
-    largest = x == x.amax(-1, keepdim=True)
+    """All probability on the first of the largest entries; entries that differ by rounding count as equal."""
+    largest = x >= x.amax(-1, keepdim=True) - TIE
     return (largest & (largest.cumsum(-1) == 1)).to(x.dtype)
 
 

@@ -6,7 +6,7 @@ All tables have a leading replica axis: counts [n, H, S, A], transitions [n, H, 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -96,7 +96,7 @@ def estimate(n, sums, phi, lam: float, shrink: bool = True):
 
 
 def optimistic_critic(
-    seen: Seen,
+    seen: tuple[Any, Any, Any],
     phi: Float[torch.Tensor, "S A d"] | None,
     r: Float[torch.Tensor, "H S A"] | None,
     radius: Float[torch.Tensor, " H"],
@@ -105,12 +105,12 @@ def optimistic_critic(
     pi: Float[torch.Tensor, "n H S A"] | None = None,
 ) -> Float[torch.Tensor, "n H S A"]:
     """``f_h = clip(estimate of r_h + next value + bonus, 0, caps_h)``, backward over the stages; see the reference."""
-    seen = Seen(*seen)
-    f = torch.zeros_like(seen.R)
-    v = torch.zeros_like(seen.R[:, 0, :, 0])
+    data = Seen(*seen)
+    f = torch.zeros_like(data.R)
+    v = torch.zeros_like(data.R[:, 0, :, 0])
     for h in reversed(range(f.shape[1])):
-        sums = _expected(seen.N[:, h], v) + (seen.R[:, h] if r is None else 0.0)
-        mean, width = estimate(seen.n[:, h], sums, phi, lam, bool(radius[h] > 0))
+        sums = _expected(data.N[:, h], v) + (data.R[:, h] if r is None else 0.0)
+        mean, width = estimate(data.n[:, h], sums, phi, lam, bool(radius[h] > 0))
         f[:, h] = ((0.0 if r is None else r[h]) + mean + bonus(width, float(radius[h]))).clamp(0.0, float(caps[h]))
         v = next_value(f[:, h], None if pi is None else pi[:, h])
     return f
