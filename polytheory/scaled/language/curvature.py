@@ -45,10 +45,10 @@ def second_batch(trainer: Any, state: Any, access: Any) -> dict[str, float]:
     with optimizer.between(q):
         sampled, _ = trainer.sample(hat, access)
         columns, _ = trainer.method.prepare(checked(trainer.scored(sampled, hat)), state.memory)
-        product = PRODUCTS[trainer.optimiser.hvp]
-        rows = len(columns["mask"])
-        if rows:
-            product(trainer.policy(state), trainer.passes(columns), params, u, rows)
+        if len(columns["mask"]):
+            passes = [part for (part, _), own in trainer.dealt(columns) if own]
+            PRODUCTS[trainer.optimiser.hvp](trainer.policy(state), columns, passes, params, u)
+            trainer.processes.sum_gradients(params)
     # an objective rises where its loss falls
     optimizer.v = -torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in params])
     for p, g in zip(params, held, strict=True):
@@ -56,8 +56,11 @@ def second_batch(trainer: Any, state: Any, access: Any) -> dict[str, float]:
     return {"harpg/difference_norm": float(torch.linalg.vector_norm(optimizer.v))}
 
 
-def exact(policy: Any, passes: Iterable[Columns], params: Params, u: Float[torch.Tensor, " d"], rows: int) -> None:
-    """The Hessian at these weights times ``u``, added to the gradients, by going back twice through all logits.
+def exact(
+    policy: Any, columns: Columns, passes: Iterable[Columns], params: Params, u: Float[torch.Tensor, " d"]
+) -> None:
+    """The Hessian of ``columns`` at these weights times ``u``, what ``passes`` give of it added to the gradients, by going back
+    twice through all logits.
 
     Raises `SettingError` for an attention without a second derivative.
     """
@@ -65,14 +68,16 @@ def exact(policy: Any, passes: Iterable[Columns], params: Params, u: Float[torch
     policy = replace(policy, route="naive")
     pieces = [x.view_as(p) for x, p in zip(u.split([p.numel() for p in params]), params, strict=True)]
     for part in passes:
-        loss = ratio_surrogate(policy.log_probs(part), part["advantages"]) * (len(part["mask"]) / rows)
+        loss = ratio_surrogate(policy.log_probs(part), part["advantages"]) * (len(part["mask"]) / len(columns["mask"]))
         slopes = torch.autograd.grad(loss, list(params), create_graph=True, allow_unused=True)
         along = [(s * x).sum() for s, x in zip(slopes, pieces, strict=True) if s is not None]
         torch.stack(along).sum().backward(inputs=list(params))
 
 
-def difference(policy: Any, passes: Iterable[Columns], params: Params, u: Float[torch.Tensor, " d"], rows: int) -> None:
-    """The Hessian at these weights times ``u``, added to the gradients, by a central difference of two gradients.
+def difference(
+    policy: Any, columns: Columns, passes: Iterable[Columns], params: Params, u: Float[torch.Tensor, " d"]
+) -> None:
+    """As `exact`, by a central difference of two gradients.
 
     The completions stay those of these weights: the gradient at ``theta +- h u / |u|`` weighs row i by
     ``exp(l_i - l_i(sampler))``. Any attention and any route of log-probs will do. `spacing` says what h is.
@@ -83,13 +88,13 @@ def difference(policy: Any, passes: Iterable[Columns], params: Params, u: Float[
     if norm == 0:
         return
     theta, passes = flat_parameters(params), list(passes)
-    h = spacing(policy, {name: x[:PILOT] for name, x in passes[0].items()}, params, theta, u / norm)
+    h = spacing(policy, {name: x[:PILOT] for name, x in columns.items()}, params, theta, u / norm)
     for sign in (1, -1):
         with parameters_at(params, theta + (sign * h / norm) * u):
             for part in passes:
                 now = policy.log_probs(part)
                 advantages = part["advantages"] * moved(now, part).exp()
-                loss = ratio_surrogate(now, advantages) * (len(part["mask"]) / rows)
+                loss = ratio_surrogate(now, advantages) * (len(part["mask"]) / len(columns["mask"]))
                 loss.backward(inputs=list(params))
         for p in params:
             if p.grad is not None:  # minus the gradient below, after both

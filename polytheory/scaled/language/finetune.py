@@ -198,7 +198,7 @@ class Finetune:
         with torch.no_grad():
             for name, policy in policies.items():
                 if name in read:
-                    found = [(rows, own, policy.log_probs(part)) for (part, rows), own in self._dealt(columns)]
+                    found = [(rows, own, policy.log_probs(part)) for (part, rows), own in self.dealt(columns)]
                     columns = {**columns, name: self._assembled(found)}
         return columns
 
@@ -229,7 +229,7 @@ class Finetune:
         counts, policy, found = Counts.of(batch), self.policy(state), []
         total = torch.zeros((), dtype=torch.float64, device=batch["mask"].device)
         longest = self.method.max_length or batch["actions"].shape[1]
-        for (part, rows), own in self._dealt(batch):
+        for (part, rows), own in self.dealt(batch):
             log_probs, entropies = policy.log_probs_and_entropies(part, entropy=self.entropy and update == 0)
             now = {**part, "log_probs": log_probs}
             tally.add(now if own else {**now, "mask": torch.zeros_like(part["mask"])}, update, entropies)
@@ -242,7 +242,7 @@ class Finetune:
         self.processes.sum_gradients(state.model.parameters())
         return float(self.processes.sum(total)), self._assembled(found)
 
-    def _dealt(self, columns: Columns) -> Iterator[tuple[tuple[Columns, slice], bool]]:
+    def dealt(self, columns: Columns) -> Iterator[tuple[tuple[Columns, slice], bool]]:
         """This process's micro-batches with their rows, see `Ranks.dealt`."""
         pieces, start = [], 0
         for part in self.passes(columns):
