@@ -31,9 +31,11 @@ from polytheory.streams import subseed
 Callback = Callable[[Any, Info, int], Any]
 """``callback(state, info, step)`` after each step, with the step counted from 0.
 
-``info`` is what the history keeps of the step. Returning True stops the run; a mapping is added to ``info`` for the
-callbacks that follow and for the history.
+``info`` is what the history keeps of the step. Returning True stops the run.
 """
+
+Watcher = Callable[[Any, Info, int], Mapping[str, Any] | None]
+"""``watcher(state, info, step)`` after each step; what it returns is added to ``info`` and to the history."""
 
 
 class Status(StrEnum):
@@ -74,6 +76,7 @@ def run(
     steps: int | None = None,
     episodes: int | None = None,
     callbacks: Sequence[Callback] = (),
+    watchers: Sequence[Watcher] = (),
     seed: int = 0,
     replica: int = 0,
     checkpoint: str | Path | None = None,
@@ -92,6 +95,7 @@ def run(
         steps: total number of steps, counted from 0 also after a resume.
         episodes: no step starts once any replica has used this many episodes since step 0.
         callbacks: called after each step, see `Callback`.
+        watchers: called before them, see `Watcher`.
         seed: of every random number.
         replica: which replica's random numbers an access of one replica uses.
         checkpoint: folder to save to; a run that finds its own checkpoint there continues from it.
@@ -138,14 +142,14 @@ def run(
         Progress(name, steps, progress if ranks.first else False) as shown,
     ):
         step, state, status = _loop(
-            algorithm, access, start, store, interval, steps, episodes, callbacks, seed, interrupted, shown
+            algorithm, access, start, store, interval, steps, episodes, callbacks, watchers, seed, interrupted, shown
         )
         store.save(step, state, access, start, status)
         shown.finish(step, status)
     return Run(state, algorithm.policy(state), start.history, access.meter, status, step)
 
 
-def _loop(algorithm, access, start, store, interval, steps, episodes, callbacks, seed, interrupted, shown):
+def _loop(algorithm, access, start, store, interval, steps, episodes, callbacks, watchers, seed, interrupted, shown):
     """Steps until something says stop; returns (steps completed, state, status)."""
     state, step, saved_at = start.state, start.step, time.monotonic()
     stopped = start.status == Status.CALLBACK and bool(callbacks)  # the same command again has nothing left to do
@@ -170,10 +174,11 @@ def _loop(algorithm, access, start, store, interval, steps, episodes, callbacks,
         state, info = algorithm.step(state, access)
         row = {**info, **{f"meter/{x}": getattr(access.meter, x) for x in _METERED}}
         try:
+            for watcher in watchers:
+                row |= watcher(state, row, step) or {}
             for callback in callbacks:  # each sees every step, also when an earlier one stops the run
                 answer = callback(state, row, step)
                 stopped |= isinstance(answer, bool | np.bool_) and bool(answer)
-                row |= answer if isinstance(answer, Mapping) else {}
         finally:
             start.history.log(step, row)
         step += 1

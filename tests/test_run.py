@@ -242,7 +242,7 @@ def test_the_handler_of_ctrl_c_is_given_back():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_mapping_from_a_callback_is_kept_with_the_step():
+def test_what_a_watcher_measures_is_kept_with_the_step():
     seen = []
 
     def measure(state, info, step):
@@ -251,7 +251,7 @@ def test_a_mapping_from_a_callback_is_kept_with_the_step():
     def look(state, info, step):
         seen.append((info["extra"], float(info["meter/episodes"][0])))
 
-    end = run(Learner(batch=2), online(), steps=3, callbacks=[measure, look])
+    end = run(Learner(batch=2), online(), steps=3, watchers=[measure], callbacks=[look])
     assert end.history.column("extra")[:, 0].tolist() == [0.0, 2.0, 4.0]
     assert seen == [(0.0, 2.0), (2.0, 4.0), (4.0, 6.0)]
 

@@ -100,7 +100,9 @@ class Output:
         seed: of every random number.
         output: folder of checkpoints, history and the trained model; the same command goes on from there.
         every: how often to save. evaluate_every: steps between evaluations, 0 for start and end only.
-        report_to: any of "tensorboard", "wandb", "trackio".
+        report_to: any of "tensorboard", "wandb", "trackio", several with commas; the history is always kept in ``output``.
+        probe_every: steps between exact probes of the recipe's gradient, see `polytheory.lab.training.probe`; 0 for none.
+        patience: successive steps without any difference in reward after which training ends with an error; 0 for never.
         decay: "cosine" (the rate falls to ``floor`` at the last step) or "constant"; for AdamW.
         follow: how the gradient is followed, "adamw", "sgd", "n-pg-igt" or "harpg"; its fields are keys of the recipe.
     """
@@ -111,6 +113,8 @@ class Output:
     every: str = "60s"
     evaluate_every: int = 0
     report_to: tuple[str, ...] = ()
+    probe_every: int = 0
+    patience: int = 20
     decay: str = "cosine"
     follow: str = "adamw"
 

@@ -17,7 +17,10 @@ from polytheory.errors import SettingError
 from polytheory.history import History
 from polytheory.lab.training import data as datas
 from polytheory.lab.training.models import count, ends, limit, make_model
+from polytheory.lab.training.monitors import Signal, every
+from polytheory.lab.training.probe import Probe
 from polytheory.lab.training.recipe import OPTIMISERS, Recipe, Start
+from polytheory.lab.training.reporters import Reports
 from polytheory.run import Run, run
 from polytheory.scaled.language import ranks as processes
 from polytheory.scaled.language.adapters import without_dropout
@@ -77,7 +80,7 @@ def train(
 
     Raises what its parts raise: `SettingError`, `ColumnError`, `MismatchError`, `DivergedError`, `CheckpointError`.
     """
-    out, start, seed = recipe.output, recipe.start, recipe.output.seed
+    out, start = recipe.output, recipe.start
     if out.steps < 1:
         raise SettingError(f"steps = {out.steps}; train at least one step")
     ranks = processes.join(start.device, shard=start.shard)
@@ -87,6 +90,27 @@ def train(
     # a bad setting is an error before any work
     algorithm = make_algorithm(recipe, CausalPolicy(None, 0, start.temperature))
     folder = None if output is None else Path(output)
+    with ranks.together():
+        reports = Reports(out.report_to if ranks.rank == 0 else (), folder, recipe.flat())
+    with reports:
+        return _train(recipe, folder, ranks, algorithm, callbacks, reports, say, progress)
+
+
+def _train(
+    recipe: Recipe,
+    folder: Path | None,
+    ranks: processes.Ranks,
+    algorithm: Finetune,
+    callbacks: Sequence[Callable[..., Any]],
+    reports: Reports,
+    say: Callable[[str], None],
+    progress: bool | None,
+) -> Trained:
+    out, start, seed, device = recipe.output, recipe.start, recipe.output.seed, str(ranks.device)
+    probe, steps = Probe(recipe), folder and folder / "checkpoints"
+    signal = Signal(out.patience, bundles=recipe.method == "riskpo", folder=steps, say=say)
+    if out.evaluate_every < 0:
+        raise SettingError(f"evaluate_every = {out.evaluate_every}; 0 evaluates at the start and the end only")
     known = datas.load(recipe.problem, seed)
     model, tokenizer = make_model(start, recipe.lora, seed, device)
     several = f"{ranks.world} processes{' with sharded weights' if ranks.sharded else ''}, " if ranks.world > 1 else ""
@@ -129,8 +153,17 @@ def train(
     say(
         f"before: {_percent(before.sampled)} right at temperature {start.temperature:g}, {_percent(before.greedy)} greedily"
     )
+
+    def held_out(state: Any, info: Any, step: int) -> dict[str, float]:
+        found = evaluate(policy.with_model(state.model), worlds["held-out"], seed)
+        return {"eval_reward": found.sampled, "eval_reward_greedy": found.greedy}
+
+    def probed(state: Any, info: Any, step: int) -> dict[str, float]:
+        return probe(float(info["reward"]), step)
+
     end = run(
-        make_algorithm(recipe, policy), worlds["train"], steps=out.steps, seed=seed, callbacks=callbacks,
+        make_algorithm(recipe, policy), worlds["train"], steps=out.steps, seed=seed,
+        watchers=[every(out.evaluate_every, held_out), every(out.probe_every, probed), reports, signal], callbacks=callbacks,
         checkpoint=folder and folder / "checkpoints", every=out.every, progress=progress,
     )  # fmt: skip
     end.state.model = whole(end.state.model)
