@@ -75,7 +75,7 @@ class Signal:
 
     def _why(self, info: Mapping[str, Any]) -> str:
         return (
-            f"all completions of a prompt score the same (mean score {float(info['reward']):.3g}), so there is nothing to learn "
-            "from; if the task is solved, take fewer steps, else try easier prompts, a longer warm start (sft_steps), a "
+            f"all completions of a prompt score the same (mean score {float(info['reward']):.3g}), so there is nothing to "
+            "learn from; if the task is solved, take fewer steps, else try easier prompts, a longer warm start (sft_steps), a "
             "higher temperature, a larger group_size, or a smaller step_size where the score fell"
         )

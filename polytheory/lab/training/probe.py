@@ -68,7 +68,9 @@ class Probe:
 
     def sampled(self, logits: Float[np.ndarray, "C V"], step: int) -> Float[np.ndarray, "n d"]:
         """Ascent directions of the method from `BATCHES` independent batches."""
-        theta = torch.from_numpy(np.vstack([logits, np.zeros(self.lm.V)]).reshape(1, -1))  # the end state has logits too
+        theta = torch.from_numpy(
+            np.vstack([logits, np.zeros(self.lm.V)]).reshape(1, -1)
+        )  # the end state has logits too
         policy = TabularSoftmax(theta, self.lm.C + 1, self.lm.V)
         method: Any = self.recipe.algorithm()(policy=policy, **self.recipe.settings)
         access = self.world.replicate(BATCHES)

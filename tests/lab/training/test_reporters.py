@@ -178,7 +178,9 @@ def test_a_missing_package_is_one_line_before_any_work(name, monkeypatch, tmp_pa
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtraError, match=rf"needs {name}.*polytheory\[loggers\]"):
         train(read("grpo", {**SMALL, "report_to": name}), output=tmp_path / "run")
-    assert call(["train", *(f"{k}={v}" for k, v in SMALL.items()), f"report_to={name}", f"output={tmp_path / 'run'}"]) == 2
+    assert (
+        call(["train", *(f"{k}={v}" for k, v in SMALL.items()), f"report_to={name}", f"output={tmp_path / 'run'}"]) == 2
+    )
     assert f"needs {name}" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "run").exists()
 
