@@ -239,7 +239,7 @@ _SECTIONS: dict[str, Any] = {
 def _of_kind(key: str, value: Any, f: Any) -> Any:
     """``value`` as the kind of the field's default; a list becomes a tuple, one text a tuple of one."""
     default = f.default if f.default is not MISSING else None
-    if (value is None or value == "none") and "None" in str(f.type):
+    if "None" in str(f.type) and str(value).lower() == "none":
         return None
     if isinstance(default, tuple):
         items = value if isinstance(value, list | tuple) else str(value).split(",") if value != "" else ()
