@@ -1,15 +1,23 @@
-"""Write the table of methods into the README (run as `python docs/make_tables.py`; a test keeps it true)."""
+"""Write the generated tables: methods into the README, what TRL and verl carry into docs/integrations.
+
+Run as `python docs/make_tables.py`; tests keep them true.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from polytheory.catalog import methods
+from polytheory.integrations.parts import page
+from polytheory.integrations.trl import carried as trl
+from polytheory.integrations.verl import carried as verl
 from polytheory.proofs_check.claims import claims_of
 from polytheory.proofs_check.runner import load_method
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
+CARRIED = "<!-- carried: begin -->", "<!-- carried: end -->"
+INTEGRATIONS = {Path(__file__).parent / "integrations" / f"{m.__name__.split('.')[-2]}.md": m.table for m in (trl, verl)}
 
 
 def table() -> str:
@@ -25,11 +33,23 @@ def table() -> str:
 
 
 def with_table(text: str) -> str:
-    """The text with its table between the markers replaced."""
-    head, rest = text.split(BEGIN)
-    _, tail = rest.split(END)
-    return f"{head}{BEGIN}\n\n{table()}\n\n{END}{tail}"
+    """The text with its table of methods replaced."""
+    return between(text, BEGIN, END, table())
+
+
+def between(text: str, begin: str, end: str, new: str) -> str:
+    """The text with what stands between two markers replaced."""
+    head, rest = text.split(begin)
+    _, tail = rest.split(end)
+    return f"{head}{begin}\n\n{new}\n\n{end}{tail}"
+
+
+def with_carried(path: Path) -> str:
+    """A page of docs/integrations with its table replaced."""
+    return between(path.read_text(encoding="utf-8"), *CARRIED, page(INTEGRATIONS[path]()))
 
 
 if __name__ == "__main__":
     README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for found in INTEGRATIONS:
+        found.write_text(with_carried(found), encoding="utf-8")
