@@ -17,7 +17,9 @@ from polytheory.proofs_check.runner import load_method
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
 CARRIED = "<!-- carried: begin -->", "<!-- carried: end -->"
-INTEGRATIONS = {Path(__file__).parent / "integrations" / f"{m.__name__.split('.')[-2]}.md": m.table for m in (trl, verl)}
+INTEGRATIONS = {
+    Path(__file__).parent / "integrations" / f"{m.__name__.split('.')[-2]}.md": m.table for m in (trl, verl)
+}
 
 
 def table() -> str:

@@ -53,7 +53,7 @@ def test_settings_are_checked_by_name():
     with pytest.raises(UnknownNameError, match="unknown setting of gspo 'epslow'; did you mean 'eps_low'"):
         check_settings(named(Kind.LOSS, "gspo"), {"epslow": 0.1})
     refuse_given("X", {"beta": (0.0, 0.0, "move it")})
-    with pytest.raises(SettingError, match="X's beta = 0.1 would be ignored here; leave it out and move it"):
+    with pytest.raises(SettingError, match=r"X's beta = 0\.1 would be ignored here; leave it out and move it"):
         refuse_given("X", {"beta": (0.1, 0.0, "move it")})
 
 
