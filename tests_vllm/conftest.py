@@ -102,7 +102,7 @@ def _ends_with_its_parent():
 def server(started):
     """Address of the server once it answers."""
     process, url, log = started
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while True:
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=5):

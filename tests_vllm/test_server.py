@@ -5,7 +5,7 @@ import urllib.request
 
 import pytest
 from compare import CLOSE, OFF, changed, completed, gap
-from conftest import VOCABULARY, tied
+from conftest import tied
 
 from polytheory.errors import SamplerError, SettingError
 from polytheory.lab.training.recipe import read
@@ -84,9 +84,9 @@ def test_a_text_without_room_is_one_line(sampler, prompts):
         completed(sampler, tied("qwen2", seed=1), prompts, longest=500)
 
 
-def test_a_request_that_the_server_refuses_is_one_line(sampler, prompts):
-    with pytest.raises(SamplerError, match="refused /inference/v1/generate: 400") as found:
-        sampler._ask("/inference/v1/generate", {"token_ids": [VOCABULARY + 1], "sampling_params": {}})
+def test_a_request_that_the_server_refuses_is_one_line(sampler):
+    with pytest.raises(SamplerError, match=r"refused /inference/v1/generate: 4\d\d") as found:
+        sampler._ask("/inference/v1/generate", {"token_ids": [], "sampling_params": {}})
     assert "\n" not in str(found.value)
 
 
