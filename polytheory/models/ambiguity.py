@@ -269,3 +269,25 @@ def ambiguity(x: Ambiguity | str) -> Ambiguity:
         if isinstance(error, SettingError):
             raise
         raise SettingError(f"ambiguity = {x!r}; write it as NAME:RADIUS, such as {name}:0.1") from error
+
+
+VARIANTS, WORST, ROWS = ("paper", "hull"), ("rectangular", "static"), ("best-response", "nominal")
+
+
+def check_search(ball: Ambiguity, variant: str, worst: str, rows: str, tol: float) -> None:
+    """Raise `UnknownNameError`, `SettingError` for settings of a worst-case search (IWOCS) that mean nothing."""
+    for name, value, allowed in (
+        ("variant", variant, VARIANTS),
+        ("worst", worst, WORST),
+        ("off_policy_rows", rows, ROWS),
+    ):
+        if value not in allowed:
+            raise UnknownNameError(name, value, allowed)
+    if isinstance(ball, SharedBudget | Penalised | Factored):
+        raise SettingError(
+            f"{type(ball).__name__} is no set of kernels by (s, a); the search takes those, or a list of kernels"
+        )
+    if worst == "static" and not isinstance(ball, Scenarios):
+        raise SettingError(f"worst = 'static' takes a list of kernels (Scenarios); got {type(ball).__name__}")
+    if not tol > 0:
+        raise SettingError(f"tol = {tol}; the search stops when upper - lower is at most this, take a positive one")

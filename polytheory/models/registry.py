@@ -26,6 +26,7 @@ _MAKERS = {
     "river": ("chains", "river"),
     "gridworld": ("grids", "gridworld"),
     "windy-gridworld": ("grids", "windy_gridworld"),
+    "windy-walk": ("windy_walk", "windy_walk"),
     "garnet": ("random_models", "garnet"),
     "random-linear": ("random_models", "random_linear"),
     "token-mdp": ("token_mdp", "token_mdp"),
