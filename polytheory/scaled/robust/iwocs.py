@@ -69,10 +69,9 @@ class Iwocs:
         nothing = torch.zeros(n, S, dtype=torch.int64, device=access.device)
         inner = RobustPolicyIteration(tol=self.tol / 100).init(access)
         infinite = torch.full((n,), torch.inf, **place)
-        return IwocsState(
-            torch.zeros(n, 0, S, A, S, **place), torch.full((n, S, A), torch.inf, **place), inner, nothing, nothing, -infinite, infinite,
-            "running", 0,
-        )  # fmt: skip
+        q = torch.full((n, S, A), torch.inf, **place)
+        kernels = torch.zeros(n, 0, S, A, S, **place)
+        return IwocsState(kernels, q, inner, nothing, nothing, -infinite, infinite, "running", 0)
 
     def step(self, state: IwocsState, access: Any) -> tuple[IwocsState, Info]:
         """Plan on the newest kernel for one step, or search for the next one."""
@@ -163,7 +162,5 @@ def static_values(
     states = torch.arange(pi.shape[1], device=pi.device)
     P = kernels[:, states, pi].movedim(0, 1)  # [n, N, S, S]
     r = problem.fixed[states, pi]
-    return torch.linalg.solve(
-        torch.eye(len(states), dtype=P.dtype, device=P.device) - problem.gamma * P,
-        r[:, None, :, None].expand(*P.shape[:-1], 1),
-    )[..., 0]
+    system = torch.eye(len(states), dtype=P.dtype, device=P.device) - problem.gamma * P
+    return torch.linalg.solve(system, r[:, None, :, None].expand(*P.shape[:-1], 1))[..., 0]
