@@ -47,7 +47,7 @@ def selection(quick: bool) -> dict[str, Any]:
         )
         out["transitions"].append(budget)
         for name, found in (("trees", seen), ("importance weights", other)):
-            picked = found.policy.chosen.numpy()
+            picked = found.state.totals.argmax(1).numpy()
             out[name].append(float((picked != best).mean()))
     return out
 

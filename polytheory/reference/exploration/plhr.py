@@ -125,7 +125,7 @@ class Plhr:
             ids = row_ids(state.replica, np.arange(self.draws))
             first = access.initial_states(Key(state.seed, "plhr/start", 0), ids)
             self.decode(state, first, access)
-            np.add.at(state.pool, (0, state.label[first], first), 1.0)
+            _add(state.pool, (0, state.label[first], first), 1.0)
         C = int(state.clusters[h])
         cluster, action = (x.ravel() for x in np.indices((C, A)))
         cluster, action = (np.repeat(x, self.transitions) for x in (cluster, action))
@@ -134,14 +134,14 @@ class Plhr:
         starts = self.members(state, h, cluster, u, n)
         policy = FirstAction(action, np.zeros((1, H * n + 1), dtype=np.int64), np.zeros(len(ids), dtype=np.int64), A)
         traj = access.rollouts(policy, Requests(ids, 1, starts), Key(state.seed, "plhr/transition", h))
-        np.add.at(state.tried, (h, cluster, action), 1.0)
-        np.add.at(state.rewards, (h, cluster, action), traj.rewards[:, 0])
+        _add(state.tried, (h, cluster, action), 1.0)
+        _add(state.rewards, (h, cluster, action), traj.rewards[:, 0])
         went = traj.final_states < H * n  # the others ended: they move to no cluster
         met = traj.final_states[went]
         self.decode(state, met, access)
-        np.add.at(state.moves, (h, cluster[went], action[went], state.label[met]), 1.0)
+        _add(state.moves, (h, cluster[went], action[went], state.label[met]), 1.0)
         if h + 1 < H:
-            np.add.at(state.pool, (h + 1, state.label[met], met - (h + 1) * n), 1.0)
+            _add(state.pool, (h + 1, state.label[met], met - (h + 1) * n), 1.0)
 
     def members(
         self, state: PlhrState, h: int, cluster: Int[np.ndarray, " m"], u: Float[np.ndarray, " m"], n: int
@@ -199,6 +199,11 @@ class Plhr:
     def done(self, state: PlhrState) -> bool:
         """The emulator is complete."""
         return state.t >= 2 * len(state.clusters)
+
+
+def _add(table: np.ndarray, place: Any, amount: Any) -> None:
+    """Add the amounts at these places; places may repeat."""
+    np.add.at(table, place, amount)
 
 
 class FirstAction(Memoryless):

@@ -31,6 +31,7 @@ from polytheory.reference.exploration.popler_parts import (
     transition_means,
     visit_probabilities,
 )
+from polytheory.reference.exploration.sunflower import is_sunflower
 from polytheory.streams import row_ids, uniforms
 from polytheory.trajectories import Trajectories
 
@@ -64,7 +65,7 @@ class Popler:
 
     Fields:
         policies: the class.
-        sunflower: its core and petals; None takes that of l-tons, ``ton_sunflower``.
+        sunflower: its core and petals (checked); None takes ``ton_sunflower``, which every class has.
         batch: episodes in a step, >= 1.
         threshold: estimated probability from which a petal state is worth learning, in (0, 1].
     """
@@ -83,6 +84,12 @@ class Popler:
             raise PolicyError(
                 f"the sunflower has petals {list(self.petals.petals.shape)}, the class is "
                 f"{list(self.policies.actions.shape)}; make one for this class"
+            )
+        given = self.sunflower
+        if given is not None and not is_sunflower(self.policies.actions, given.petals, given.core):
+            raise PolicyError(
+                "this is no sunflower: some member goes where no core policy goes, outside of its petals, and its value would "
+                "be wrong; add petal states or core policies"
             )
 
     @cached_property
@@ -113,7 +120,7 @@ class Popler:
         S = len(state.samples)
         node, member = self.next_node(state)
         top = node == S - 1
-        traj = self.collect(node, member, state, access)
+        traj: Any = self.collect(node, member, state, access)
         slot = self.nodes[0]
         source = np.zeros(len(slot), dtype=np.int64) if top else np.where(slot[:, node] > 0, slot[:, node], -1)
         weight, reward = state.weight, state.reward

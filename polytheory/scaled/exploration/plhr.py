@@ -79,9 +79,9 @@ class Plhr:
         self.policies.fits((H, n, A))
         R, C, F = access.replicas, self.most_clusters, len(self.test_policies) * A
         shapes = ((H, C, F), (H, C, n), (H, C, A), (H, C, A, C), (H, C, A))
-        empty = [torch.zeros(R, *shape, dtype=torch.float64) for shape in shapes]
+        mark, pool, tried, moves, rewards = (torch.zeros(R, *shape, dtype=torch.float64) for shape in shapes)
         label, clusters = torch.full((R, H * n + 1), -1), torch.zeros(R, H, dtype=torch.int64)
-        return PlhrState(label, clusters, *empty, 0, seed, replica + torch.arange(R))
+        return PlhrState(label, clusters, mark, pool, tried, moves, rewards, 0, seed, replica + torch.arange(R))
 
     def step(self, state: PlhrState, access: Any) -> tuple[PlhrState, Info]:
         """Cluster the observations of one layer, or learn the transitions from one layer; after 2 H steps, stay."""

@@ -51,7 +51,8 @@ class Popler:
 
     Fields:
         policies: the class.
-        sunflower: its core and petals; None takes that of l-tons, ``ton_sunflower``.
+        sunflower: its core and petals (that they carry the class is not checked here; the reference does); None takes
+            ``ton_sunflower``, which every class has.
         batch: episodes in a step, for each replica, >= 1.
         threshold: estimated probability from which a petal state is worth learning, in (0, 1].
     """

@@ -71,8 +71,8 @@ class Psdp:
         policy = TablePolicy(by_state(state.probs))  # layer h is still uniform
         traj = access.rollouts(policy, Requests(ids, H - h, starts), Key(state.seed, "psdp/episode", state.t))
         returns = torch.where(traj.mask, traj.rewards, 0.0).sum(1)
-        first = (traj.states[:, 0] - h * n, traj.actions[:, 0], returns)
-        cells = cell_means(*(x.view(R, -1) for x in first), n, A)
+        s, a, returns = (x.view(R, -1) for x in (traj.states[:, 0] - h * n, traj.actions[:, 0], returns))
+        cells = cell_means(s, a, returns, n, A)
         own = self.actions[:, h].to(access.device)
         gain, k = restriction_gains(cells, own).max(1)
         probs, chosen = state.probs.clone(), state.chosen.clone()
@@ -174,8 +174,8 @@ class Cpi:
         weight = torch.where(here.any(1), (H - first) * later, 0.0)
         at = here.to(torch.int8).argmax(1, keepdim=True)
         picked = (traj.states.gather(1, at), traj.actions.gather(1, at), weight)
-        cells = cell_means(*(x.view(access.replicas, -1) for x in picked), H * n, A)
-        return cells.unflatten(1, (H, n))
+        s, a, weight = (x.view(access.replicas, -1) for x in picked)
+        return cell_means(s, a, weight, H * n, A).unflatten(1, (H, n))
 
     def policy(self, state: CpiState) -> TablePolicy:
         """The mixture of each replica."""
