@@ -113,6 +113,7 @@ def the_reward_process_has_the_values(case: Case, room: Room) -> Margin:
 def leaving_states_out_costs_their_visits(case: Case, room: Room) -> Margin:
     H, n, A = case.sizes
     truth, petals = values(case), ton_sunflower(case.policies).petals.reshape(len(case.actions), -1)
+    own = [episodes(case, one_hot(policy, A)) for policy in case.actions]
     slacks, before = [], None
     for size in range(0, H * n + 1, 3):
         reach = np.arange(H * n) >= H * n - size  # growing sets
@@ -122,8 +123,7 @@ def leaving_states_out_costs_their_visits(case: Case, room: Room) -> Margin:
         if before is not None:
             slacks += list(found - before)
         before = found
-        for k, policy in enumerate(case.actions):
-            e = episodes(case, one_hot(policy, A))
+        for k, e in enumerate(own):
             missed = petals[k] & ~reach
             hit = (missed[np.minimum(e.states, H * n - 1)] & e.mask).any(axis=1)
             slacks.append(e.prob @ hit - (truth[k] - found[k]))
@@ -152,14 +152,14 @@ def the_worked_process(case: Case, room: Room) -> Margin:
 
 @claim(
     method=METHOD, source="jia2023, Theorem on POPLER", level=Level.STATISTICAL, rooms=("scaled",),
-    statement="with 3000 episodes a node, all estimates of 4 replicas are within 5.5 standard deviations of the 2-tons' "
+    statement="with 3000 episodes a node, all estimates of 2 replicas are within 5.5 standard deviations of the 2-tons' "
     "values (error "
     "level 1e-5), and every reachable petal state is learnt",
     worked=lambda: [worked()[0]],
     breaks=[*BIASED[1::2], Setting("nothing_is_learnt", threshold=1.0)],
 )  # fmt: skip
 def popler_learns_all_members(case: Case, room: Room) -> Margin:
-    trace = room.run("Popler", Online(case.model), steps=6, n=4, seed=1, policies=case.policies, batch=3000)
+    trace = room.run("Popler", Online(case.model), steps=6, n=2, seed=1, policies=case.policies, batch=3000)
     made = room.make("Popler", policies=case.policies)
     state, truth = trace.raw[0], values(case)
     found = room.call(made.values, state)
@@ -168,6 +168,6 @@ def popler_learns_all_members(case: Case, room: Room) -> Margin:
     tolerance = 5.5 * float(np.sqrt(3 * (4 - 1) / 1500)) * float(truth.max())
     reachable = [0, 2, 3, 4, 5]
     return Margin.worst([
-        Margin.equal(found, np.tile(truth, (4, 1)), tolerance),
+        Margin.equal(found, np.tile(truth, (2, 1)), tolerance),
         Margin.at_most(1, trace.state["samples"][:, reachable].min(), 0.0),
     ])  # fmt: skip
