@@ -69,6 +69,8 @@ def model():
 
 
 def algorithm(name):
+    if name == "bfloat16":
+        return Finetune(Grpo(policy=CausalPolicy(model().bfloat16(), 1), **GROUPS, beta=0.0), Sgd(0.5))
     if name == "sft":
         return Sft(CausalPolicy(model(), 1), AdamW(1e-2), batch=9)
     method, settings, optimiser, driver = CASES[name]
@@ -88,8 +90,13 @@ def outcome(name, steps=STEPS, **options):
     found = whole(end.state.model)
     return {
         "weights": torch.cat([p.detach().ravel() for p in found.parameters()]),
+        "masters": torch.cat([_whole(p).ravel() for p in getattr(end.state.optimizer, "params", [])] or [torch.zeros(0)]),
         "history": list(end.history.rows()), "memory": end.state.memory, "episodes": end.meter.total("episodes"),
     }  # fmt: skip
+
+
+def _whole(p):
+    return (p.full_tensor() if hasattr(p, "full_tensor") else p).detach()
 
 
 def start(words, n, env=None, **options):
@@ -128,6 +135,8 @@ def main(folder: Path) -> None:
         processes._RANKS = Ranks(ranks.rank, ranks.world, "cpu", sharded=kind == "sharded")
         if kind == "sharded":
             found |= {f"sharded {name}": outcome(name) for name in (*SHARDED, "sft")}
+        found[f"{kind} bfloat16"] = outcome("bfloat16", 1, checkpoint=folder / kind / "bfloat16")
+        found[f"{kind} bfloat16 again"] = outcome("bfloat16", 1, checkpoint=folder / kind / "bfloat16")
         path = folder / kind
         outcome("grpo", 1, checkpoint=path / "here")
         outcome("grpo", 1, checkpoint=path / "there")  # to be continued by one process

@@ -21,8 +21,9 @@ from polytheory.errors import DivergedError, SettingError
 from polytheory.rollouts import checked
 from polytheory.scaled.language import metrics
 from polytheory.scaled.language import ranks as processes
-from polytheory.scaled.language.adapters import trainable_copy, without_dropout
+from polytheory.scaled.language.adapters import adapted, trainable_copy, without_dropout
 from polytheory.scaled.language.curvature import second_batch
+from polytheory.scaled.language.masters import Masters
 from polytheory.scaled.language.optimiser import AdamW, Harpg, NPgIgt, Sgd
 from polytheory.scaled.language.policy import CausalPolicy
 from polytheory.scaled.language.ranks import Ranks
@@ -63,7 +64,7 @@ class Finetune:
         mini_batches: updates per sweep over the step's completions, >= 1; the method's ``updates`` counts sweeps.
         micro_batch: most rows in one backward pass, >= 1; a group is never split, so a large group may exceed it.
         mismatch_tolerance: largest difference in nats between the log-probs of sampler and trainer at the same weights;
-            1e-4 fits float32, None does not ask.
+            1e-4 fits float32, and stands for 1/2 nat in bfloat16 (see `metrics.LOW`); None does not ask.
         max_kl: largest KL divergence in nats per token to the policy that sampled, after a step's updates, and to the
             reference, where the method has these; beyond it the run ends. None does not ask.
         entropy: report the policy's entropy, at one more pass over the logits of a step's first update.
@@ -211,7 +212,7 @@ class Finetune:
             loss, now = first if i == 0 else self._backward(state, batch, tally, i)
             if i == 0:
                 info = metrics.mismatch(now, batch["log_probs_sampler"], batch["mask"]) | {"loss": loss}
-                metrics.gate(info, self.mismatch_tolerance)
+                metrics.gate(info, self.mismatch_tolerance, state.model.dtype)
             metrics.bounded(tally.means(), self.max_kl, state.t - 1)
             norm = self.optimiser.apply(state.optimizer, state.updates)
             if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -239,7 +240,7 @@ class Finetune:
             (loss if own else 0.0 * loss).backward()
             total += loss.detach() * own
             found.append((rows, own, now["log_probs"].detach()))
-        self.processes.sum_gradients(state.model.parameters())
+        self.processes.sum_gradients(gradients_of(state))
         return float(self.processes.sum(total)), self._assembled(found)
 
     def dealt(self, columns: Columns) -> Iterator[tuple[tuple[Columns, slice], bool]]:
@@ -286,14 +287,25 @@ def ready(model: Any, *, copied: bool = True, checkpointing: bool = False) -> An
 
 def made(optimiser: Any, model: Any, ranks: Ranks) -> Any:
     """The optimiser of a run. Raises `SettingError` for one that needs all weights as a vector where they are sharded."""
+    plain = isinstance(optimiser, AdamW | Sgd)
+    if not plain and torch.finfo(model.dtype).eps > torch.finfo(torch.float32).eps and not adapted(model):
+        raise SettingError(
+            f"{type(optimiser).__name__} on weights in {str(model.dtype).removeprefix('torch.')}, which round its steps away; "
+            "set dtype = 'float32', or follow = 'adamw', which keeps float32 masters"
+        )
     if not is_sharded(model):
         return optimiser.make(model.parameters())
-    if not isinstance(optimiser, AdamW | Sgd):
+    if not plain:
         raise SettingError(
             f"{type(optimiser).__name__} keeps all weights as one vector, which sharding splits; launch without FSDP, or set "
             "follow = 'adamw'"
         )
     return shard_optimizer(optimiser.make(model.parameters()), ranks)
+
+
+def gradients_of(state: FinetuneState) -> list[Any]:
+    """The tensors in which the gradients of a state stand: the parameters, or their masters."""
+    return state.optimizer.params if isinstance(state.optimizer, Masters) else list(state.model.parameters())
 
 
 def _chunks(columns: Columns, size: int) -> Iterator[Columns]:

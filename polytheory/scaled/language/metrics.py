@@ -15,6 +15,9 @@ from polytheory.scaled.posttraining.kl import k3
 from polytheory.scaled.posttraining.losses import over_tokens, token_log_ratio
 
 Columns = dict[str, Any]
+# a logit below 64 is rounded by at most 1/8 in bfloat16; a log-prob holds two logits, and there are two log-probs: 1/2 nat for
+# a tolerance of 1e-4
+LOW = 5000.0
 
 
 def sampling(columns: Columns) -> dict[str, float]:
@@ -75,11 +78,17 @@ def mismatch(
     }
 
 
-def gate(found: dict[str, float], tolerance: float | None) -> None:
-    """Raise `MismatchError` when sampler and trainer disagree by more than ``tolerance`` nats on any token."""
-    if tolerance is not None and not found["mismatch/max"] <= tolerance:
+def gate(found: dict[str, float], tolerance: float | None, dtype: torch.dtype = torch.float32) -> None:
+    """Raise `MismatchError` when sampler and trainer disagree by more than ``tolerance`` nats on any token.
+
+    Below single precision it is multiplied by `LOW`.
+    """
+    if tolerance is None:
+        return
+    allowed = tolerance * (LOW if torch.finfo(dtype).eps > torch.finfo(torch.float32).eps else 1)
+    if not found["mismatch/max"] <= allowed:
         raise MismatchError(
-            f"sampler and trainer differ by {found['mismatch/max']:.3g} nats on a token, allowed are {tolerance:g}; check "
+            f"sampler and trainer differ by {found['mismatch/max']:.3g} nats on a token, allowed are {allowed:g}; check "
             "temperature, dtype and that the sampler has the newest weights, or set mismatch_tolerance"
         )
 

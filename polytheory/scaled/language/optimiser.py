@@ -17,6 +17,7 @@ import torch
 
 from polytheory.errors import SettingError, UnknownNameError
 from polytheory.scaled.language.curvature import PRODUCTS
+from polytheory.scaled.language.masters import over
 from polytheory.scaled.policy_gradient.optim import HarpgOptimizer, NPgIgtOptimizer
 from polytheory.scaled.policy_gradient.schedules import step_size
 from polytheory.scaled.posttraining import updates
@@ -61,12 +62,10 @@ class AdamW:
         """Completions come from the weights as they are."""
         return nullcontext()
 
-    def make(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser of a run."""
-        return torch.optim.AdamW(
-            [p for p in parameters if p.requires_grad], lr=self.step_size, betas=self.betas, eps=self.adam_eps,
-            weight_decay=self.weight_decay,
-        )  # fmt: skip
+    def make(self, parameters: Iterable[torch.nn.Parameter]) -> Any:
+        """The optimiser of a run; of bfloat16 weights it moves float32 masters."""
+        settings = {"lr": self.step_size, "betas": self.betas, "eps": self.adam_eps, "weight_decay": self.weight_decay}
+        return over(parameters, lambda trained: torch.optim.AdamW(trained, **settings))
 
     def rate(self, update: int) -> float:
         """Learning rate of an update, counted from 0."""
@@ -76,7 +75,7 @@ class AdamW:
         done = min(1.0, (update - self.warm_up) / max(1, self.total - self.warm_up))
         return self.step_size * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done)))
 
-    def apply(self, optimizer: torch.optim.Optimizer, update: int) -> float:
+    def apply(self, optimizer: Any, update: int) -> float:
         """One update from the gradients that stand in the parameters; returns their global norm before clipping."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = gradient_norm(parameters)
@@ -109,11 +108,11 @@ class Sgd:
         """Completions come from the weights as they are."""
         return nullcontext()
 
-    def make(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser of a run."""
-        return torch.optim.SGD([p for p in parameters if p.requires_grad], lr=self.step_size)
+    def make(self, parameters: Iterable[torch.nn.Parameter]) -> Any:
+        """The optimiser of a run; of bfloat16 weights it moves float32 masters."""
+        return over(parameters, lambda trained: torch.optim.SGD(trained, lr=self.step_size))
 
-    def apply(self, optimizer: torch.optim.Optimizer, update: int) -> float:
+    def apply(self, optimizer: Any, update: int) -> float:
         """One update from the gradients that stand in the parameters; returns their global norm."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = gradient_norm(parameters)

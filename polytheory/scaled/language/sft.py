@@ -11,7 +11,7 @@ from polytheory.algorithm import Info
 from polytheory.errors import SettingError
 from polytheory.scaled.language import ranks as processes
 from polytheory.scaled.language.adapters import dropping
-from polytheory.scaled.language.finetune import HOW, FinetuneState, made, ready
+from polytheory.scaled.language.finetune import HOW, FinetuneState, gradients_of, made, ready
 from polytheory.scaled.language.optimiser import AdamW, Sgd
 from polytheory.scaled.language.policy import CausalPolicy
 from polytheory.scaled.language.ranks import Ranks
@@ -68,7 +68,7 @@ class Sft:
             found = self.policy(state).log_probs(columns)
             loss = -found.sum() / tokens * bool(own)
             loss.backward()
-        ranks.sum_gradients(state.model.parameters())
+        ranks.sum_gradients(gradients_of(state))
         norm = self.optimiser.apply(state.optimizer, state.updates)
         state.t, state.updates = state.t + 1, state.updates + 1
         return state, {"loss": float(ranks.sum(loss.detach())), "gradient_norm": norm}

@@ -17,6 +17,7 @@ import torch
 
 from polytheory.errors import SettingError
 from polytheory.scaled.language.adapters import adapted
+from polytheory.scaled.language.masters import Masters
 from polytheory.scaled.language.ranks import Ranks
 
 T = TypeVar("T")
@@ -53,8 +54,12 @@ def shard(model: Any, ranks: Ranks) -> Any:
     return model
 
 
-def shard_optimizer(optimizer: torch.optim.Optimizer, ranks: Ranks) -> torch.optim.Optimizer:
+def shard_optimizer(optimizer: Any, ranks: Ranks) -> Any:
     """The optimiser of a sharded model, whose state is saved and read whole."""
+    if isinstance(optimizer, Masters):
+        optimizer.kept, optimizer.like = (lambda x: _kept(x, ranks)), _like
+        shard_optimizer(optimizer.optimizer, ranks)
+        return optimizer
     optimizer.register_state_dict_post_hook(lambda own, state: _gathered_moments(state, ranks))
     optimizer.register_load_state_dict_pre_hook(_distributed_moments)
     return optimizer

@@ -7,7 +7,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from ranks_cases import CASES, SHARDED, ends, outcome, start
+from ranks_cases import CASES, SHARDED, access, algorithm, ends, outcome, start
+
+from polytheory.errors import SettingError
 
 # float64 sums of the same terms in another order: some 1e3 terms a sum and three steps, of 1e-16 each, and AdamW divides by
 # the root of the second moment, which multiplies the rounding of a gradient g by at most 1 / |g|, here below 1e4
@@ -69,3 +71,22 @@ def test_a_run_goes_on_with_another_number_of_processes(kind, one, two):
     folder, found = one
     same(two[0][f"{kind} from one"], found["whole"], CLOSE)
     same(outcome("grpo", 3, checkpoint=folder / kind / "there"), found["whole"], CLOSE)
+
+
+def test_masters_of_bfloat16_are_the_same_copied_and_sharded(one, two):
+    """Copies add two bfloat16 gradients in float32; shards round that sum to bfloat16 once: 2^-8 of it."""
+    begin = torch.cat([p.detach().float().ravel() for p in algorithm("bfloat16").method.policy.model.parameters()])
+    for found in two:
+        copied, sharded = (found[f"{kind} bfloat16"]["masters"] for kind in ("copied", "sharded"))
+        step = copied - begin
+        assert step.abs().max() > 1e-3
+        # and the addition to a weight w in float32 rounds by 2^-24 w in either
+        assert bool(((sharded - copied).abs() <= 2**-8 * step.abs() + 2**-23 * copied.abs()).all())
+        for kind in ("copied", "sharded"):
+            assert torch.equal(found[f"{kind} bfloat16"]["masters"], found[f"{kind} bfloat16 again"]["masters"])
+
+
+def test_n_pg_igt_on_sharded_weights_is_refused(monkeypatch):
+    monkeypatch.setattr("polytheory.scaled.language.finetune.is_sharded", lambda model: True)
+    with pytest.raises(SettingError, match="sharding splits"):
+        algorithm("rloo with n-pg-igt").init(access("rloo with n-pg-igt"), 0)
