@@ -70,7 +70,7 @@ def model():
 
 def algorithm(name):
     if name == "bfloat16":
-        return Finetune(Grpo(policy=CausalPolicy(model().bfloat16(), 1), **GROUPS, beta=0.0), Sgd(0.5))
+        return Finetune(Grpo(policy=CausalPolicy(model().bfloat16(), 1), prompts=2, group_size=4, beta=0.0), Sgd(0.5))
     if name == "sft":
         return Sft(CausalPolicy(model(), 1), AdamW(1e-2), batch=9)
     method, settings, optimiser, driver = CASES[name]
@@ -117,7 +117,7 @@ def start(words, n, env=None, **options):
     ]  # fmt: skip
 
 
-def ends(started, timeout=240):
+def ends(started, timeout=300):
     """(exit code, stdout, stderr) of each; none is left running."""
     try:
         texts = [x.communicate(timeout=timeout) for x in started]

@@ -200,7 +200,7 @@ class Finetune:
             for name, policy in policies.items():
                 if name in read:
                     found = [(rows, own, policy.log_probs(part)) for (part, rows), own in self.dealt(columns)]
-                    columns = {**columns, name: self._assembled(found)}
+                    columns = {**columns, name: self._assembled(columns, found)}
         return columns
 
     def _update(
@@ -228,7 +228,7 @@ class Finetune:
     ) -> tuple[float, torch.Tensor]:
         """Gradients into the parameters; the loss and the log-probs at these weights. ``update`` counts from 0 in a step."""
         counts, policy, found = Counts.of(batch), self.policy(state), []
-        total = torch.zeros((), dtype=torch.float64, device=batch["mask"].device)
+        total, gradients = torch.zeros((), dtype=torch.float64, device=batch["mask"].device), []
         longest = self.method.max_length or batch["actions"].shape[1]
         for (part, rows), own in self.dealt(batch):
             log_probs, entropies = policy.log_probs_and_entropies(part, entropy=self.entropy and update == 0)
@@ -238,10 +238,11 @@ class Finetune:
                 now, self.method.recipe(), normalisation=self.method.normalisation, max_length=longest, counts=counts
             )
             (loss if own else 0.0 * loss).backward()
+            gradients = gradients_of(state)
             total += loss.detach() * own
             found.append((rows, own, now["log_probs"].detach()))
-        self.processes.sum_gradients(gradients_of(state))
-        return float(self.processes.sum(total)), self._assembled(found)
+        self.processes.sum_gradients(gradients)
+        return float(self.processes.sum(total)), self._assembled(batch, found)
 
     def dealt(self, columns: Columns) -> Iterator[tuple[tuple[Columns, slice], bool]]:
         """This process's micro-batches with their rows, see `Ranks.dealt`."""
@@ -252,12 +253,11 @@ class Finetune:
             start = stop
         return self.processes.dealt(pieces)
 
-    def _assembled(self, found: list[tuple[slice, bool, torch.Tensor]]) -> torch.Tensor:
+    def _assembled(self, columns: Columns, found: list[tuple[slice, bool, torch.Tensor]]) -> torch.Tensor:
         """All rows [n, t] from every process's micro-batches."""
         if self.processes.world == 1:
             return torch.cat([x for _, _, x in found])
-        n = int(self.processes.sum(torch.tensor(sum(len(x) for _, own, x in found if own), device=found[0][2].device)))
-        whole = found[0][2].new_zeros(n, found[0][2].shape[1])
+        whole = found[0][2].new_zeros(columns["mask"].shape)
         for rows, own, x in found:
             if own:
                 whole[rows] = x
@@ -305,7 +305,10 @@ def made(optimiser: Any, model: Any, ranks: Ranks) -> Any:
 
 def gradients_of(state: FinetuneState) -> list[Any]:
     """The tensors in which the gradients of a state stand: the parameters, or their masters."""
-    return state.optimizer.params if isinstance(state.optimizer, Masters) else list(state.model.parameters())
+    if not isinstance(state.optimizer, Masters):
+        return list(state.model.parameters())
+    state.optimizer.collect()  # after every pass, so that passes add up in float32 also where weights are sharded
+    return state.optimizer.params
 
 
 def _chunks(columns: Columns, size: int) -> Iterator[Columns]:

@@ -63,7 +63,7 @@ def test_the_end_of_one_process_ends_the_other(folder):
     assert second[0] == 9
     assert first[0] not in (0, None)
     assert "another of the 2 processes has stopped" in first[2].splitlines()[-1]
-    assert time.monotonic() - began < 200
+    assert time.monotonic() - began < 300
 
 
 def test_ctrl_c_in_one_process_stops_all_after_the_same_step(folder):
@@ -82,7 +82,7 @@ def test_a_launcher_of_others_with_sharded_weights(folder, capsys):
     words = ["train", "rloo", *SMALL, "reward=ranks_rewards:first", "steps=2", f"output={folder / 'run'}"]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*accelerate, "-m", "polytheory.cli.main", *words, "--json"], env=env, capture_output=True, text=True, timeout=240,
+        [*accelerate, "-m", "polytheory.cli.main", *words, "--json"], env=env, capture_output=True, text=True, timeout=300,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
