@@ -47,8 +47,10 @@ libraries in turn, each of 4 steps after one that is not counted; times are CPU 
 memory above what is held when the trainer stands, after a small step that has loaded the libraries.
 """
 NOTES = (
-    "Other work shared the machine: ratios repeat to some hundredths, seconds do not. HARPG's step samples and differentiates",
-    "two batches of this size, REINFORCE's one; the exact product goes back twice through eager attention.",
+    "Other work may have shared the machine: read the ratios, not the seconds.",
+    "",
+    "Where the work differs: TRL computes the entropies of every update, here it is those of a step's first one; TRL's AdamW",
+    "is the fused one, ours is not. HARPG's step samples and differentiates two batches of this size, REINFORCE's one.",
     "",
     "Not measured: anything on a GPU. `python -m benchmarks.training --device cuda --size 0.5b` is written for one (a Qwen2 of",
     "half a billion random parameters in bfloat16, tokens per second, peak of the GPU's memory); it has only been run in",
