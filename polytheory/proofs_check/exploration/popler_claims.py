@@ -39,8 +39,8 @@ STAYS = [
 
 
 def worked() -> list[Case]:
-    """At most 2-tons, and all policies, on the two-state model."""
-    return [case_of("layered-two-state", tons(3, 2, 2, most=2)), case_of("layered-two-state", everything(3, 2, 2))]
+    """At most 2-tons on the two-state model, and all policies with two layers."""
+    return [case_of("layered-two-state", tons(3, 2, 2, most=2)), case_of("layered-two-state", everything(2, 2, 2), horizon=2)]
 
 
 def process(case: Case, room: Room, reach: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
