@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from polytheory.access import Key
-from polytheory.access.language import Prompts
+from polytheory.access.language import Prompts, WeightedReward
 from polytheory.lab.training import data as datas
 from polytheory.lab.training.recipe import read
 from polytheory.lab.training.train import make_algorithm
@@ -38,9 +38,10 @@ NAMES = ("cached", "generate", "vllm")
 
 
 def world() -> Prompts:
-    """The default task."""
+    """The prompts of the default task, and a reward that differs within every group, so that every step moves the weights."""
     known = datas.load(read("grpo").problem, 0)
-    return Prompts(known.train, character_tokenizer(), known.rewards, max_length=known.completion_length)
+    reward = WeightedReward("spread", lambda completions: [float(sum(map(ord, text)) % 7) for text in completions])
+    return Prompts(known.train, character_tokenizer(), [reward], max_length=known.completion_length)
 
 
 def speeds(repeats: int) -> dict[str, float]:
@@ -87,6 +88,8 @@ def steps(repeats: int) -> tuple[float, float]:
     method = make_algorithm(read("grpo", {"steps": repeats + 1}), policy)
     run(method, access, steps=repeats + 1, callbacks=[lambda *_: ends.append(time.perf_counter())], progress=False)
     sampler.close()
+    if sampler.pushes != repeats + 1:
+        raise RuntimeError(f"{sampler.pushes} pushes in {repeats + 1} steps")
     return statistics.median(np.diff(ends)), statistics.median(sampler._looks[1:])
 
 
