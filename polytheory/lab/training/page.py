@@ -20,28 +20,54 @@ from polytheory.lab.training.compare import Cell, figure, rows
 from polytheory.lab.training.train import Trained
 
 
+SHARES = {"frac_reward_zero_std": "groups without signal", "completions/clipped_ratio": "completions cut off"}
+CLIPS = {
+    "clip_ratio/low_mean": "below the clip", "clip_ratio/high_mean": "above the clip", "cispo_clip_ratio": "weights capped"
+}  # fmt: skip
+DIVERGENCES = {"kl": "to the reference", "kl_old": "to the policy that sampled"}
+MISMATCH = {"mismatch/max": "largest", "sampling/sampling_logp_difference/mean": "mean"}
+PROBE = {"probe/cosine": "one batch", "probe/cosine_mean": "mean of 16 batches"}
+
+
 def figures(trained: Trained) -> list[Curve]:
-    """What there is to see of a run, as data."""
-    history, found = trained.run.history, []
-    greedy = [Level("held-out, greedily, after training", trained.after.greedy)]
-    found.append(
-        Curve(
-            "Mean score of the sampled completions",
-            "step",
-            "score",
-            [_series(history, "reward", "training prompts")],
-            greedy,
-        )
-    )
-    shares = [("frac_reward_zero_std", "groups without signal"), ("completions/clipped_ratio", "completions cut off")]
-    found.append(Curve("What is lost", "step", "share", [_series(history, name, label) for name, label in shares]))
-    found.append(
-        Curve("Gradient norm before clipping", "step", "norm", [_series(history, "grad_norm", trained.recipe.method)])
-    )
-    if trained.warm_start is not None:
-        loss = _series(trained.warm_start, "loss", "supervised steps")
-        found.append(Curve("Warm start", "step", "negative log-likelihood per token", [loss]))
-    return found
+    """What there is to see of a run, as data; a figure whose numbers nobody logged is left out."""
+    history = trained.run.history
+    rewards = {
+        name: name.split("/")[1] for name in history.names if name.startswith("rewards/") and name.endswith("/mean")
+    }
+    wanted = [
+        _scores(trained),
+        _curve(history, "Each reward", "mean score", rewards) if len(rewards) > 1 else None,
+        _curve(history, "What is lost", "share", SHARES),
+        _curve(history, "Entropy of the policy", "nats per token", {"entropy": "while sampling"}),
+        _curve(history, "Gradient norm before clipping", "norm", {"grad_norm": trained.recipe.method}),
+        _curve(history, "Terms that the clip changes", "share", CLIPS),
+        _curve(history, "Divergence", "nats per token", DIVERGENCES),
+        _curve(history, "Sampler and trainer apart", "nats on a token", MISMATCH, log_y=True),
+        _curve(history, "Sampled gradient against the exact one, on the probe", "cosine", PROBE),
+        trained.warm_start
+        and _curve(trained.warm_start, "Warm start", "negative log-likelihood per token", {"loss": "supervised steps"}),
+    ]
+    return [curve for curve in wanted if curve]
+
+
+def _scores(trained: Trained) -> Curve:
+    """The score of what was sampled, and of held-out prompts where they were asked on the way."""
+    history, series = trained.run.history, [_series(trained.run.history, "reward", "training prompts")]
+    for name, label, ends in (
+        ("eval_reward", "held-out prompts", (trained.before.sampled, trained.after.sampled)),
+        ("eval_reward_greedy", "held-out, likeliest tokens", (trained.before.greedy, trained.after.greedy)),
+    ):
+        if name in history.names:
+            found = _series(history, name, label)
+            series.append(Series(label, [0.0, *found.x, float(trained.run.steps)], [ends[0], *found.y, ends[1]]))
+    levels = [] if len(series) > 1 else [Level("held-out, greedily, after training", trained.after.greedy)]
+    return Curve("Mean score of completions", "step", "score", series, levels)
+
+
+def _curve(history: History, title: str, y_label: str, lines: dict[str, str], *, log_y: bool = False) -> Curve | None:
+    found = [_series(history, name, label) for name, label in lines.items() if name in history.names]
+    return Curve(title, "step", y_label, found, log_y=log_y) if found else None
 
 
 def write_page(trained: Trained, folder: Path) -> Path:

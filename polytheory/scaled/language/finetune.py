@@ -87,7 +87,9 @@ class Finetune:
     train_copy: bool = field(default=True, metadata=HOW)
 
     requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE})
-    memory_advice: ClassVar[str] = "try a smaller micro_batch, fewer prompts, or a shorter completion_length"
+    memory_advice: ClassVar[str] = (
+        "try a smaller micro_batch, gradient_checkpointing=true, fewer prompts, or a shorter completion_length"
+    )
 
     def __post_init__(self) -> None:
         for name in ("mini_batches", "micro_batch"):

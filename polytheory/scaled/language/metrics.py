@@ -162,11 +162,11 @@ def weights_of_correction(columns: Columns) -> dict[str, float]:
 
 
 def bounded(found: dict[str, float], largest: float | None, step: int) -> None:
-    """Raise `DivergedError` when a KL divergence among ``found`` exceeds ``largest`` nats per token, or is no number."""
+    """Raise `DivergedError` when a KL divergence among ``found`` exceeds ``largest`` nats per token."""
     if largest is None:
         return
     for name, to in (("kl_old", "the policy that sampled"), ("kl", "the reference")):
-        if name in found and not found[name] <= largest:
+        if name in found and found[name] > largest:  # one that is no number has a loss that is none either
             raise DivergedError(
                 f"step {step}: the policy is {found[name]:.3g} nats per token from {to} (key {name}), allowed are max_kl = "
                 f"{largest:g}; lower step_size, make fewer updates a step, or raise beta where the method has it"
