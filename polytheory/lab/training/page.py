@@ -19,7 +19,6 @@ from polytheory.lab.report.style import CSS
 from polytheory.lab.training.compare import Cell, figure, rows
 from polytheory.lab.training.train import Trained
 
-
 SHARES = {"frac_reward_zero_std": "groups without signal", "completions/clipped_ratio": "completions cut off"}
 CLIPS = {
     "clip_ratio/low_mean": "below the clip", "clip_ratio/high_mean": "above the clip", "cispo_clip_ratio": "weights capped"
