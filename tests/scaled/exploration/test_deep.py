@@ -1,0 +1,108 @@
+"""The deep form: with one-hot features it is the table's critic; the data are recorded rightly; DeepSea is solved."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from polytheory import models
+from polytheory.access import Online
+from polytheory.access.gymnasium import VectorEnvs
+from polytheory.errors import SettingError
+from polytheory.scaled.exploration.deep import DeepNora, one_hot_cells, random_torso
+
+
+class Identity(torch.nn.Module):
+    """Observations as features."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return x + 0 * self.unused
+
+
+def played(depth, steps, **settings):
+    access = Online(models.make("deep-sea", depth=depth, cost=0.2)).replicate(1)
+    torso = settings.pop("torso", None) or Identity()
+    learner = DeepNora(torso, depth, (0.0, float(settings.pop("high", depth))), one_hot_cells(depth), **settings)
+    state = learner.init(access, 0)
+    for _ in range(steps):
+        state, info = learner.step(state, access)
+    return learner, state, info
+
+
+def test_with_one_hot_cells_it_is_ridge_on_counts():
+    depth, lam, radius = 3, 0.1, 0.3
+    learner, state, _ = played(depth, 12, rise=1e-12, lam=lam, radius=radius, sweeps=depth, eta=0.1)
+    cell, action, after = state.observations.argmax(-1).numpy(), state.actions.numpy(), state.after.argmax(-1).numpy()
+    q, v = np.zeros((depth * depth, 2)), np.zeros(depth * depth)
+    for _ in range(depth):  # by counting, row by row from the last one
+        for c in range(depth * depth):
+            for a in range(2):
+                mine = (cell == c) & (action == a)
+                y = state.rewards.numpy()[mine] + np.where(state.goes_on.numpy()[mine], v[after[mine]], 0)
+                q[c, a] = np.clip(y.sum() / (lam + mine.sum()) + radius / np.sqrt(lam + mine.sum()), 0, depth)
+        v = q.max(-1)
+    assert_allclose(learner.q(state, torch.eye(depth * depth).double()), q, rtol=0, atol=1e-10)
+    assert len(cell) == 12 * depth
+    assert int((~state.goes_on).sum()) == 12
+
+
+def test_between_switches_nothing_but_the_counter_moves():
+    _, state, _ = played(3, 6, rise=1e6)
+    assert state.switches == 0
+    assert state.since_reset == 6
+    assert float(state.w.abs().sum()) == 0
+    _, state, _ = played(3, 6, rise=1e-12)
+    assert (state.switches, state.since_reset) == (6, 1)
+    _, state, _ = played(3, 6, rise=1e-12, reset=False)
+    assert state.since_reset == 6
+
+
+def test_the_bonus_finds_the_treasure_of_deep_sea():
+    torso = random_torso(36, 48)
+    found = []
+    access = Online(models.make("deep-sea", depth=6)).replicate(1)
+    learner = DeepNora(torso, 6, (0.0, 1.0), one_hot_cells(6), eta=20.0, radius=0.2)
+    state = learner.init(access, 0)
+    for _ in range(80):
+        state, info = learner.step(state, access)
+        found.append(info["return"] > 0.5)
+    assert np.mean(found[-20:]) >= 0.5
+
+
+def test_a_torso_that_is_fitted_moves_and_the_values_stay_in_range():
+    torso = random_torso(9, 16)
+    learner, state, _ = played(3, 8, torso=torso, torso_steps=5, high=1.2, rise=0.5)
+    moved = [float((state.theta[k] - x.detach()).abs().max()) for k, x in torso.named_parameters()]
+    assert max(moved) > 0
+    q = learner.q(state, learner.features(state.theta, state.observations))
+    assert 0 <= float(q.min()) <= float(q.max()) <= 1.2
+
+
+def test_it_runs_on_mountain_car():
+    access = VectorEnvs("MountainCar-v0", 2)
+    learner = DeepNora(
+        random_torso(2, 16), 30, (-100.0, 0.0), lambda h, s: s.float() * torch.tensor([1.0, 10.0]), gamma=0.99, batch=2,
+        radius=20.0, sweeps=5,
+    )  # fmt: skip
+    state = learner.init(access, 0)
+    for _ in range(2):
+        state, info = learner.step(state, access)
+    assert len(state.rewards) == 2 * 2 * 30
+    assert bool(state.goes_on.all())  # cut, not ended: the value goes on
+    assert info["return"] == -30
+    # the observation after a step is the one in which the next step was taken
+    assert_allclose(state.after[:29], state.observations[1:30])
+
+
+@pytest.mark.parametrize(
+    "settings", [{"value_range": (1.0, 1.0)}, {"eta": 0.0}, {"rise": 0.0}, {"epsilon": 2.0}, {"sweeps": 0}]
+)
+def test_settings_out_of_range_are_refused(settings):
+    with pytest.raises(SettingError):
+        DeepNora(Identity(), 3, **{"value_range": (0.0, 1.0), **settings})
