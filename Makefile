@@ -61,6 +61,7 @@ bench: $(BIN)/.installed
 	$(BIN)/python -m benchmarks.robust
 	$(BIN)/python -m benchmarks.policy_gradient
 	$(BIN)/python -m benchmarks.log_probs
+	$(BIN)/python -m benchmarks.exploration
 
 # Against TRL, where it is installed.
 bench-training: .venv-trl/.installed
