@@ -62,7 +62,7 @@ def case_of(name: str, policies: PolicyClass, **options: Any) -> Case:
 
 
 def worked() -> list[Case]:
-    """The two-state model with 1-tons, with two layers and all 16 policies; the trap; amplification, whose episodes end early."""
+    """The two-state model with 1-tons, with two layers and all policies; the trap; amplification: episodes end early."""
     return [
         case_of("layered-two-state", tons(3, 2, 2)),
         case_of("layered-two-state", everything(2, 2, 2), horizon=2),

@@ -40,7 +40,10 @@ STAYS = [
 
 def worked() -> list[Case]:
     """At most 2-tons on the two-state model, and all policies with two layers."""
-    return [case_of("layered-two-state", tons(3, 2, 2, most=2)), case_of("layered-two-state", everything(2, 2, 2), horizon=2)]
+    return [
+        case_of("layered-two-state", tons(3, 2, 2, most=2)),
+        case_of("layered-two-state", everything(2, 2, 2), horizon=2),
+    ]
 
 
 def process(case: Case, room: Room, reach: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
