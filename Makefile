@@ -23,7 +23,7 @@ test: $(BIN)/.installed
 test-conform: test-conform-trl test-conform-verl
 
 test-conform-trl test-conform-verl: test-conform-%: .venv-%/.installed
-	.venv-$*/bin/python -m pytest -o pythonpath=tests_conform tests_conform/$*
+	.venv-$*/bin/python -m pytest -o pythonpath=tests_conform/shared tests_conform/$*
 
 .venv-trl/.installed .venv-verl/.installed: .venv-%/.installed: pyproject.toml constraints/cpu.txt constraints/conform-%.txt
 	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*

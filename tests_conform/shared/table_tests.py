@@ -13,7 +13,7 @@ from mutants import shifted, tilted
 from polytheory.conformance.table.numbers import ROWS, Numbers, all_numbers, compute, differences, read, verdict
 from polytheory.conformance.table.rows import Row
 
-KEPT = Path(__file__).resolve().parents[1] / "docs" / "conformance"
+KEPT = Path(__file__).resolve().parents[2] / "docs" / "conformance"
 
 
 @cache
