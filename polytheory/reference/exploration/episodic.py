@@ -72,7 +72,7 @@ class EpisodicLearner:
     Raises `SettingError` and `UnknownNameError` for values outside of these.
     """
 
-    episodes: int
+    episodes: int = 1000
     phi: Float[np.ndarray, "S A d"] | None = None
     offline: Trajectories | None = None
     constants: str = "practice"

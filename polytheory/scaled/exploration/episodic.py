@@ -55,7 +55,7 @@ class EpisodicState:
 class EpisodicLearner:
     """Settings that all learners share; fields as in the reference. ``phi`` and ``offline`` may be NumPy or torch."""
 
-    episodes: int
+    episodes: int = 1000
     phi: Any = None
     offline: Trajectories | None = None
     constants: str = "practice"
