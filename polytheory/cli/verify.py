@@ -18,6 +18,9 @@ def verify(
     json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")] = False,
     report: Annotated[Path, typer.Option(help="Where the HTML report goes.")] = Path("reports/verify.html"),
     jobs: Annotated[int, typer.Option(help="Worker processes; 1 works in this one.")] = 2,
+    train: Annotated[
+        bool, typer.Option("--train/--no-train", help="Without a method: train the embedded language model too.")
+    ] = True,
 ) -> None:
     """Solve real environments, check claims and mutants, run reference and scaled in lock-step, write a report.
 
@@ -25,6 +28,7 @@ def verify(
     """
     import sys
     import time
+    from dataclasses import replace
 
     from polytheory.cli._output import print_json
     from polytheory.cli._progress import JobProgress
@@ -40,6 +44,8 @@ def verify(
     with JobProgress(plan, "verifying") as progress:
         results = perform(plan, workers=jobs, progress=progress)
     found = collect(names, plan, results, time.perf_counter() - start)
+    if train and not method:
+        found = replace(found, training=_trained())
     write_atomically(saved, dump(found))
     write_atomically(report, page(found))
     rows = [row_of(record) for record in found.methods]
@@ -53,6 +59,22 @@ def verify(
     print(f"report: {report}", file=sys.stderr if json else sys.stdout)
     if bad:
         raise typer.Exit(1)
+
+
+def _trained() -> Any:
+    """The embedded training, about a minute; where transformers is not installed, one line says so instead."""
+    import sys
+    from importlib.util import find_spec
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    if find_spec("transformers") is None:
+        say("no language model is trained: transformers is not installed; try: pip install 'polytheory[lm]'")
+        return None
+    from polytheory.lab.training.embedded import embedded
+
+    return embedded(say)
 
 
 def results_path(report: Path) -> Path:

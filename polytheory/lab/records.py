@@ -127,13 +127,24 @@ class MethodRecord:
 
 
 @dataclass(frozen=True)
+class TrainingRecord:
+    """The embedded training of a language model: its curve, and rows (how, before, after) of held-out accuracy."""
+
+    title: str
+    curve: Curve
+    accuracy: list[list[str]]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Verification:
-    """The saved result of `polytheory verify`; ``software`` names versions."""
+    """The saved result of `polytheory verify`; ``software`` names versions, ``training`` is there where one was made."""
 
     methods: list[MethodRecord]
     software: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     made: str = ""
+    training: TrainingRecord | None = None
 
 
 def dump(found: Any) -> str:

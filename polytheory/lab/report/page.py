@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polytheory.lab.records import DemoRecord, MethodRecord, Verification
+from polytheory.lab.records import DemoRecord, MethodRecord, TrainingRecord, Verification
 from polytheory.lab.report import claims, curves, heatmap
 from polytheory.lab.report.html import Safe, el, join
 from polytheory.lab.report.scales import label
@@ -28,7 +28,14 @@ def page(found: Verification) -> str:
         el("meta", name="color-scheme", content="light dark"), el("title", "polytheory: verification report"),
         el("style", Safe(CSS)),
     )  # fmt: skip
-    body = el("body", _top(found), claims.legend(), *(_method(record) for record in found.methods), _foot(found))
+    body = el(
+        "body",
+        _top(found),
+        claims.legend(),
+        *(_method(record) for record in found.methods),
+        _training(found.training),
+        _foot(found),
+    )
     return "<!DOCTYPE html>\n" + el("html", head, body, lang="en") + "\n"
 
 
@@ -86,6 +93,27 @@ def _method(record: MethodRecord) -> Safe:
         *(_demo(d) for d in record.demos),
         claims.claims_of(record),
         class_="method", id=record.method,
+    )  # fmt: skip
+
+
+def _training(found: TrainingRecord | None) -> Safe | None:
+    """A language model trained with the methods above."""
+    if found is None:
+        return None
+    head = el("tr", *(el("th", c, scope="col") for c in ("held-out prompts", "before", "after")))
+    rows = (el("tr", *(el("td", cell) for cell in row)) for row in found.accuracy)
+    return el(
+        "section",
+        el("h2", "A language model in training"),
+        el(
+            "p",
+            f"{found.title}: a transformer made here, with a short supervised start, trained for {found.seconds:.0f} s by "
+            "polytheory train without a word. Only ascending answers are rewarded; the start learned two other answers too, so "
+            "that most of what happens is selection.",
+        ),
+        el("div", el("table", el("thead", head), el("tbody", *rows)), class_="scroll", tabindex=0),
+        el("div", curves.figure(found.curve), class_="figures solo"),
+        class_="method", id="training",
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def figures(trained: Trained) -> list[Curve]:
         name: name.split("/")[1] for name in history.names if name.startswith("rewards/") and name.endswith("/mean")
     }
     wanted = [
-        _scores(trained),
+        scores(trained),
         _curve(history, "Each reward", "mean score", rewards) if len(rewards) > 1 else None,
         _curve(history, "What is lost", "share", SHARES),
         _curve(history, "Entropy of the policy", "nats per token", {"entropy": "while sampling"}),
@@ -50,7 +50,7 @@ def figures(trained: Trained) -> list[Curve]:
     return [curve for curve in wanted if curve]
 
 
-def _scores(trained: Trained) -> Curve:
+def scores(trained: Trained) -> Curve:
     """The score of what was sampled, and of held-out prompts where they were asked on the way."""
     history, series = trained.run.history, [_series(trained.run.history, "reward", "training prompts")]
     for name, label, ends in (
