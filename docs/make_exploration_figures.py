@@ -60,7 +60,7 @@ def draw(rows: dict, depths: list[int], limit: int, path: Path) -> None:
 def main() -> None:
     """Run both learners at every depth, then write ``deep_sea.json`` and ``deep_sea.svg``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--depths", type=int, nargs="+", default=[4, 6, 8, 10])
+    parser.add_argument("--depths", type=int, nargs="+", default=[4, 6, 8, 10, 12])
     parser.add_argument("--limit", type=int, default=400)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "figures")
     options = parser.parse_args()
