@@ -124,6 +124,6 @@ def information(
     return 2 * np.log(np.einsum("hdd->hd", factors)).sum(-1) - phi.shape[-1] * np.log(lam)
 
 
-def switch_due(now: Float[np.ndarray, " H"], before: Float[np.ndarray, " H"]) -> Bool[np.ndarray, ""]:
+def switch_due(now: Float[np.ndarray, "*n H"], before: Float[np.ndarray, "*n H"]) -> Bool[np.ndarray, "*n"]:
     """True when the determinant of some stage has doubled since the last switch."""
     return np.asarray((now - before >= LOG_2 - TIE).any(-1))

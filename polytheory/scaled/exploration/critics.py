@@ -60,7 +60,7 @@ def add_episodes(seen: Seen, traj: Trajectories) -> Seen:
     return seen
 
 
-def bonus(width: Float[torch.Tensor, "n S A"], radius: float) -> Float[torch.Tensor, "n S A"]:
+def bonus(width: Float[torch.Tensor, "*n S A"], radius: float) -> Float[torch.Tensor, "*n S A"]:
     """``radius * width``; see the reference."""
     return radius * width
 
