@@ -29,7 +29,8 @@ class TensorBoard:
     def __init__(self, folder: Path, name: str, run_id: str, config: Mapping[str, Any]):
         require("tensorboard", EXTRA)
         self._writer_of = require("torch.utils.tensorboard", "scaled").SummaryWriter
-        self.place, self.config, self.writer = folder / "tensorboard", config, None
+        self.place, self.config = folder / "tensorboard", config
+        self.writer: Any = None
 
     def open(self, following: int, since: int) -> int:
         """Steps from ``following`` on are sent; those that stand there already do not count any more."""
