@@ -88,7 +88,7 @@ def _compare(names: list[str], seeds: int, words: list[str], json: bool) -> None
 
     from polytheory.cli._build import parse_pairs
     from polytheory.cli._output import print_json, print_table
-    from polytheory.errors import SettingError
+    from polytheory.errors import RunError, SettingError
     from polytheory.lab.training import compare as comparison
     from polytheory.lab.training.page import write_comparison
 
@@ -110,3 +110,8 @@ def _compare(names: list[str], seeds: int, words: list[str], json: bool) -> None
     else:
         print_table(("recipe", "before", "after", "likeliest tokens"), comparison.rows(cells))
         print(f"report: {page}")
+    if len(cells) < len(names) * seeds:
+        raise RunError(
+            f"{len(names) * seeds - len(cells)} of {len(names) * seeds} trainings failed, see above; "
+            "the same command tries them again"
+        )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from polytheory.errors import SettingError, require
+from polytheory.errors import RunError, SettingError, require
 from polytheory.lab.records import Curve, Series
 from polytheory.lab.training.recipe import read
 from polytheory.lab.training.train import train
@@ -40,10 +40,12 @@ def compare(
     jobs: int | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Cell]:
-    """Train every recipe with seeds 0 .. seeds - 1, a process each, and return the cells.
+    """Train every recipe with seeds 0 .. seeds - 1, a process each, and return the cells that finished.
 
     A finished cell is a file in ``folder``; the same call runs only what is missing, and an unfinished training continues
-    from its checkpoint. Raises `SettingError`, `UnknownNameError` for a recipe or key before any work.
+    from its checkpoint. A training that fails leaves the others alone: ``say`` is told why, and its cell is missing.
+
+    Raises `SettingError`, `UnknownNameError` for a recipe or key before any work; `RunError` when every training failed.
     """
     if seeds < 1 or not names:
         raise SettingError(f"{len(names)} recipes, {seeds} seeds; compare at least one recipe with one seed")
@@ -61,9 +63,21 @@ def compare(
         joblib = require("joblib", "lab")
         workers = jobs or min(len(missing), os.cpu_count() or 1)
         run = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")
-        for cell in run(joblib.delayed(_cell)(name, seed, given, folder) for name, seed in missing):
-            say(f"{cell.recipe}, seed {cell.seed}: {cell.before:.1%} -> {cell.after:.1%}")
-    return [load(_place(folder, name, seed) / CELL) for name, seed in wanted]
+        for text in run(joblib.delayed(_told)(name, seed, given, folder) for name, seed in missing):
+            say(text)
+    found = [_place(folder, name, seed) / CELL for name, seed in wanted]
+    if not any(path.exists() for path in found):
+        raise RunError(f"all {len(wanted)} trainings failed; train one alone to see how: polytheory train {names[0]}")
+    return [load(path) for path in found if path.exists()]
+
+
+def _told(name: str, seed: int, changes: Mapping[str, Any], folder: Path) -> str:
+    """Train a cell; what became of it."""
+    try:
+        cell = _cell(name, seed, changes, folder)
+    except RunError as error:
+        return f"{Path(name).stem}, seed {seed}: failed: {error}"
+    return f"{cell.recipe}, seed {cell.seed}: {cell.before:.1%} -> {cell.after:.1%}"
 
 
 def load(path: Path) -> Cell:

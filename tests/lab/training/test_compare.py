@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from polytheory.cli.main import call
-from polytheory.errors import SettingError, UnknownNameError
+from polytheory.errors import DivergedError, RunError, SettingError, UnknownNameError
 from polytheory.lab.training.compare import CELL, Cell, compare, figure, rows
 
 SMALL = {"steps": 2, "sft_steps": 2, "sft_batch": 8, "rows": 64, "held_out": 8, "prompts": 5, "group_size": 2}
@@ -29,6 +29,30 @@ def test_the_command_draws_and_prints(tmp_path, capsys):
     words = ["train", "--compare", "rloo", *(f"{k}={v}" for k, v in SMALL.items()), f"output={tmp_path}", "--json"]
     assert call(words) == 0
     assert json.loads(capsys.readouterr().out)[0]["recipe"] == "rloo"
+    assert "<polyline" in (tmp_path / "comparison.html").read_text()
+
+
+def test_a_training_that_fails_leaves_the_others_alone(tmp_path):
+    def broken(name, seed, changes, folder):
+        if seed == 1:
+            raise DivergedError("loss nan")
+        return Cell(name, seed, [0.5], 0.0, 0.5, 0.5)
+
+    told: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("polytheory.lab.training.compare._cell", broken)
+        with pytest.raises(RunError, match="all 2 trainings failed"):
+            compare(["rloo"], 2, folder=tmp_path, changes=SMALL, jobs=1, say=told.append)
+    assert told == ["rloo, seed 0: 0.0% -> 50.0%", "rloo, seed 1: failed: loss nan"]
+
+
+def test_the_command_says_that_one_failed(tmp_path, capsys):
+    (tmp_path / "grpo" / "seed-0").mkdir(parents=True)
+    (tmp_path / "grpo" / "seed-0" / CELL).write_text(json.dumps(vars(Cell("grpo", 0, [0.5, 0.5], 0.0, 0.5, 0.5))))
+    settings = SMALL | {"max_kl": 1e-30}  # no second update stays this near
+    words = ["train", "--compare", "grpo", "--seeds", "2", *(f"{k}={v}" for k, v in settings.items())]
+    assert call([*words, f"output={tmp_path}"]) == 1
+    assert "1 of 2 trainings failed" in capsys.readouterr().err
     assert "<polyline" in (tmp_path / "comparison.html").read_text()
 
 
