@@ -10,7 +10,7 @@ from polytheory.errors import require
 from polytheory.proofs_check.claims import Level, Margin, Room, Setting, Wrap, claim
 from polytheory.proofs_check.exploration.critic_claims import METHOD, NO_BONUS, OWN_POLICY, PAPER
 from polytheory.proofs_check.exploration.oac_instances import ROUNDING, lift, lower, m0, random_table, worlds
-from polytheory.reference.exploration.regret import certificate, greedy_policy, occupancies, q_values, value
+from polytheory.reference.exploration.regret import certificate, greedy_policy, visit_law, stage_q_values, value
 
 NO_RESET = Wrap(
     "no_reset", part="actor_update", by=lambda f: lambda w, q, due, eta, reset=True: f(w, q, due, eta, False)
@@ -92,7 +92,7 @@ def noise_free(room: Room, T: int, *, reset: bool = True, c: float = 0.2, eta: f
     """The loop on exact expectations: visits are occupancies, transition estimates are the truth."""
     model, caps, lam = m0(), np.array([3.0, 2.0, 1.0]), 1.0
     P, r = np.stack([np.asarray(model.P_at(h)) for h in range(3)]), np.stack([model.r_at(h) for h in range(3)])
-    best, pi_star = float(model.mu @ q_values(model)[0].max(-1)), greedy_policy(q_values(model))
+    best, pi_star = float(model.mu @ stage_q_values(model)[0].max(-1)), greedy_policy(stage_q_values(model))
     parts, n, log_weights = room.parts, np.zeros((3, 2, 2)), np.zeros((3, 2, 2))
 
     def critic() -> np.ndarray:
@@ -111,7 +111,7 @@ def noise_free(room: Room, T: int, *, reset: bool = True, c: float = 0.2, eta: f
         found = certificate(model, f, pi, pi_star)
         behind = 5 * min(3.0, np.log(2) / (since * eta)) if since else np.inf  # 2 H - 1 = 5 sums
         out["short"].append((out["gaps"][-1], found, behind))
-        n = n + occupancies(model, pi)
+        n = n + visit_law(model, pi)
         now = lower(room, parts.information(lift(room, n), None))
         due = bool(np.all(parts.switch_due(now, before)))
         if due:

@@ -27,7 +27,7 @@ class Episodes(NamedTuple):
         return self.rewards.sum(axis=1)
 
 
-def episodes(case: Case, law: Float[np.ndarray, "H n A"], *, layer: int = 0, start: Any = None) -> Episodes:
+def episodes(case: Case, law: Float[np.ndarray, "H n A"], *, layer: Any = 0, start: Any = None) -> Episodes:
     """Every episode of a stochastic policy, from a law of first states (default: the model's) at a layer."""
     H, n, A = case.sizes
     first = case.start if start is None else np.asarray(start)
@@ -46,7 +46,7 @@ def episodes(case: Case, law: Float[np.ndarray, "H n A"], *, layer: int = 0, sta
                     for total, rest in walk(h + 1, y, q * float(case.P[h, x, a, y])):
                         yield total, [step, *rest]
 
-    found = [one for x in range(n) if first[x] > 0 for one in walk(layer, x, float(first[x]))]
+    found = [one for x in range(n) if first[x] > 0 for one in walk(int(layer), x, float(first[x]))]
     t = H - layer
     prob = np.array([p for p, _ in found])
     states, actions = np.zeros((len(found), t), dtype=np.int64), np.zeros((len(found), t), dtype=np.int64)

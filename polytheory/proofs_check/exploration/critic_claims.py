@@ -9,7 +9,7 @@ import numpy as np
 from polytheory.errors import require
 from polytheory.proofs_check.claims import Level, Line, Margin, Room, Setting, Wrap, claim
 from polytheory.proofs_check.exploration.oac_instances import ROUNDING, World, lift, lower, m0, worlds
-from polytheory.reference.exploration.regret import alive, bellman_gaps, q_values
+from polytheory.reference.exploration.regret import alive, bellman_gaps, stage_q_values
 
 PAPER = "tan2025"
 METHOD = "optimistic-actor-critic"
@@ -183,7 +183,7 @@ def _confident(room: Room, world: World, algorithm: str, steps: int) -> np.ndarr
     worked=worlds, breaks=[NO_BONUS, CAP_TOO_LOW, CAP_TOO_LOW_SCALED, Setting("bonus_scale_0", bonus_scale=0.0)],
 )  # fmt: skip
 def critics_are_optimistic(world: World, room: Room) -> Margin:
-    best, margins = alive(world.model, q_values(world.model)), []
+    best, margins = alive(world.model, stage_q_values(world.model)), []
     for algorithm in ("Nora", "LsviUcb", "Ucbvi"):
         if algorithm == "Ucbvi" and world.phi is not None:
             continue

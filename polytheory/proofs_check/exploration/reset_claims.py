@@ -61,7 +61,7 @@ def psdp_errors_propagate_linearly(case: Case, room: Room) -> Margin:
         losses = (case.mu * (q.max(axis=2) - at)).sum(axis=1)
         gap = lost(case, taken)
         slacks.append(float((np.max(d / case.mu, axis=1) * losses).sum()) - gap)
-        if len(actions) == len(rows):
+        if actions is layerwise.actions:
             slacks.append(H * float(np.max(d / case.mu)) * 2 * n * noise - gap)
     return Margin(min(slacks), 4 * case.rounding * (1 + float(np.max(1 / case.mu))))
 

@@ -67,7 +67,7 @@ def accounts_are_the_worked_ones(_: None, room: Room) -> Margin:
     f = np.array([
         [[1.328, 1.768], [1.444, 3.0]], [[0.67, 0.92], [0.71, 2.0]], [[0.3, 0.2], [0.2, 1.0]]
     ])  # fmt: skip
-    best = room.part("greedy_policy")(room.part("q_values")(model))
+    best = room.part("greedy_policy")(room.part("stage_q_values")(model))
     rows = {
         1: (0.64802529, 0.75392886, 0.95003172, 0.84412815, 0.42836942, 0.41575873, 0.75392886),
         5: (0.26330544, 0.25526443, 0.53737888, 0.54541988, 0.40179235, 0.14362753, 0.25526443),
@@ -86,14 +86,14 @@ def accounts_are_the_worked_ones(_: None, room: Room) -> Margin:
     statement="E_pi* |f - T f| <= sqrt(c* E_rho (f - T f)^2) at every stage, c* = max d* / rho",
     worked=lambda: [_worked_pieces()], generated=pieces,
     breaks=[
-        Wrap("mean_ratio", part="concentrability", by=lambda f: lambda d, rho: 0.1 * f(d, rho)),
-        Wrap("ratio_upside_down", part="concentrability", by=lambda f: lambda d, rho: 1 / np.maximum(f(d, rho), 1e-9)),
+        Wrap("mean_ratio", part="comparator_ratio", by=lambda f: lambda d, rho: 0.1 * f(d, rho)),
+        Wrap("ratio_upside_down", part="comparator_ratio", by=lambda f: lambda d, rho: 1 / np.maximum(f(d, rho), 1e-9)),
     ],
 )  # fmt: skip
 def coverage_transfers_errors(x: Pieces, room: Room) -> Margin:
-    star = room.part("occupancies")(x.model, x.other)
-    rho = 0.5 * star + 0.5 * room.part("occupancies")(x.model, x.pi)
-    error, c = room.part("bellman_gaps")(x.model, x.f), room.part("concentrability")(star, rho)
+    star = room.part("visit_law")(x.model, x.other)
+    rho = 0.5 * star + 0.5 * room.part("visit_law")(x.model, x.pi)
+    error, c = room.part("bellman_gaps")(x.model, x.f), room.part("comparator_ratio")(star, rho)
     constant = np.ones_like(error)  # where the inequality is as tight as it gets
     margins = []
     for e in (error, constant, star / np.maximum(rho, 1e-12)):
@@ -153,21 +153,21 @@ def switch_times_are_the_worked_ones(_: None, room: Room) -> Margin:
 
 def half_optimal_data(model: Any, episodes: int, seed: int = 0) -> Any:
     """Episodes of a policy that is optimal at half of its steps and uniform at the other half."""
-    from polytheory.reference.exploration.regret import greedy_policy, q_values
+    from polytheory.reference.exploration.regret import greedy_policy, stage_q_values
 
-    table = 0.5 * greedy_policy(q_values(model)) + 0.5 / model.A
+    table = 0.5 * greedy_policy(stage_q_values(model)) + 0.5 / model.A
     requests = Requests(row_ids(0, np.arange(episodes)), model.horizon)
     return Online(model).rollouts(TabularPolicy(table), requests, Key(seed, "offline", 0))
 
 
 def gaps_of(room: Room, algorithm: str, world: World, T: int, n: int, **settings: Any) -> np.ndarray:
     """Exact regret of every episode of n runs: [T, n]."""
-    from polytheory.reference.exploration.regret import q_values
+    from polytheory.reference.exploration.regret import stage_q_values
 
     made = room.make(algorithm, episodes=T, **{**world.settings, **settings})
     access = world.online().replicate(n)
     state, model = made.init(access, 0), world.model
-    best = float(model.mu @ q_values(model)[0].max(-1))
+    best = float(model.mu @ stage_q_values(model)[0].max(-1))
     P, r = (
         [np.asarray(model.P_at(h)) for h in range(model.horizon or 1)],
         [model.r_at(h) for h in range(model.horizon or 1)],

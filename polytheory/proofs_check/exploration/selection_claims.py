@@ -80,7 +80,7 @@ def a_tree_costs_what_members_reach(case: Case, room: Room) -> Margin:
     return Margin.worst([Margin.equal(calls, reached, 0.0), Margin.at_most(calls.max(axis=0), most, 0.0)])
 
 
-def _reached(case: Case, after: np.ndarray, root: int) -> list[set[tuple[int, int]]]:
+def _reached(case: Case, after: np.ndarray, root: Any) -> list[set[tuple[int, int]]]:
     """Pairs that members reach at each layer, one member after the other."""
     found: list[set[tuple[int, int]]] = [set() for _ in range(case.sizes.H)]
     for policy in case.actions:

@@ -50,7 +50,7 @@ class Certificate(NamedTuple):
         return self.bellman + self.tracking_pi + self.tracking_star
 
 
-def q_values(model: TabularMDP, pi: Table | None = None) -> Table:
+def stage_q_values(model: TabularMDP, pi: Table | None = None) -> Table:
     """``Q^pi`` of every stage; Q* for None."""
     q, v = np.zeros((_horizon(model), model.S, model.A)), np.zeros(model.S)
     for h in reversed(range(len(q))):
@@ -66,10 +66,10 @@ def greedy_policy(q: Table) -> Table:
 
 def value(model: TabularMDP, pi: Table) -> float:
     """Expected return of ``pi``."""
-    return float(model.mu @ (pi[0] * q_values(model, pi)[0]).sum(-1))
+    return float(model.mu @ (pi[0] * stage_q_values(model, pi)[0]).sum(-1))
 
 
-def occupancies(model: TabularMDP, pi: Table) -> Table:
+def visit_law(model: TabularMDP, pi: Table) -> Table:
     """Probability of (s, a) at every stage under ``pi``."""
     d, law = np.zeros(pi.shape), model.mu
     for h in range(len(pi)):
@@ -92,7 +92,7 @@ def bellman_gaps(model: TabularMDP, f: Table, pi: Table | None = None) -> Table:
 def decomposition(model: TabularMDP, f: Table, pi: Table, pi_star: Table) -> Decomposition:
     """The three terms of the value-difference identity [tan2025; derived by telescoping]."""
     f, gaps = alive(model, f), bellman_gaps(model, f, pi)
-    d_star, d = occupancies(model, pi_star), occupancies(model, pi)
+    d_star, d = visit_law(model, pi_star), visit_law(model, pi)
     tracking = d_star.sum(-1) * (f * (pi_star - pi)).sum(-1)
     return Decomposition(float(tracking.sum()), float((d_star * gaps).sum()), float((d * gaps).sum()))
 
@@ -100,13 +100,13 @@ def decomposition(model: TabularMDP, f: Table, pi: Table, pi_star: Table) -> Dec
 def certificate(model: TabularMDP, f: Table, pi: Table, pi_star: Table) -> Certificate:
     """The three sums that bound the regret of one episode of ``pi`` from an optimistic critic."""
     f, gaps = alive(model, f), bellman_gaps(model, f)
-    d_star, d = occupancies(model, pi_star), occupancies(model, pi)
+    d_star, d = visit_law(model, pi_star), visit_law(model, pi)
     behind = f.max(-1) - (pi * f).sum(-1)
     on_pi, on_star = d.sum(-1) * behind, d_star.sum(-1) * behind
     return Certificate(float((d * gaps).sum()), float(on_pi[1:].sum()), float(on_star.sum()))
 
 
-def concentrability(d_star: Table, rho: Table) -> Float[np.ndarray, " H"]:
+def comparator_ratio(d_star: Table, rho: Table) -> Float[np.ndarray, " H"]:
     """``max_{s, a} d*_h / rho_h`` of every stage (0/0 = 0): inf where the data miss the optimal policy."""
     ratio = np.divide(d_star, rho, out=np.where(d_star > 0, np.inf, 0.0), where=rho > 0)
     return ratio.max((-2, -1))

@@ -118,7 +118,7 @@ class Noah(NoraHybrid):
     """The non-optimistic actor-critic with offline data: no bonus, rare switching, resets. ``offline`` is required.
 
     Guarantee: when the data cover an optimal policy, ``N_off >= c* d H^4 / eps^2`` offline episodes make up for optimism,
-    ``c* = max d^{pi*} / rho`` [tan2025]. The learner cannot see c*: `regret.concentrability` does, given the model.
+    ``c* = max d^{pi*} / rho`` [tan2025]. The learner cannot see c*: `regret.comparator_ratio` does, given the model.
     """
 
     bonus_scale: float = 0.0

@@ -14,7 +14,7 @@ from polytheory.proofs_check.exploration.run_claims import half_optimal_data
 from polytheory.reference.exploration import constants
 from polytheory.reference.exploration import optimistic_actor_critic as oac
 from polytheory.reference.exploration.critics import add_episodes, nothing_seen
-from polytheory.reference.exploration.regret import q_values, value
+from polytheory.reference.exploration.regret import stage_q_values, value
 from polytheory.run import run
 from polytheory.scaled.exploration import constants as scaled_constants
 from polytheory.trajectories import Trajectories
@@ -101,7 +101,7 @@ def test_the_linear_radius_is_a_fixed_point_and_grows_with_what_it_must_cover():
 
 
 def test_optimistic_methods_solve_the_lock_and_the_usual_actor_critic_takes_the_bait():
-    best = float(LOCK.mu @ q_values(LOCK)[0].max(-1))
+    best = float(LOCK.mu @ stage_q_values(LOCK)[0].max(-1))
     assert_allclose(best, 1.0)
     for learner in (
         oac.Nora(300, value_bound=1.2),
@@ -135,7 +135,7 @@ def test_features_of_a_linear_mdp_generalise_over_unseen_pairs():
     made = random_linear(S=8, A=4, d=3, horizon=3, seed=1)
     model = made.to_tabular()
     result = run(oac.LsviUcb(120, phi=made.phi), GenerativeModel(model), steps=120)
-    best = float(model.mu @ q_values(model)[0].max(-1))
+    best = float(model.mu @ stage_q_values(model)[0].max(-1))
     uniform = value(model, np.full((3, 8, 4), 0.25))
     # the greedy policy closes at least half of the gap, although most pairs of 96 were seen at most once
     assert value(model, result.policy.tables()) > (best + uniform) / 2
