@@ -10,7 +10,7 @@ from polytheory.errors import require
 from polytheory.proofs_check.claims import Level, Margin, Room, Setting, Wrap, claim
 from polytheory.proofs_check.exploration.critic_claims import METHOD, NO_BONUS, OWN_POLICY, PAPER
 from polytheory.proofs_check.exploration.oac_instances import ROUNDING, lift, lower, m0, random_table, worlds
-from polytheory.reference.exploration.regret import certificate, greedy_policy, visit_law, stage_q_values, value
+from polytheory.reference.exploration.regret import certificate, greedy_policy, stage_q_values, value, visit_law
 
 NO_RESET = Wrap(
     "no_reset", part="actor_update", by=lambda f: lambda w, q, due, eta, reset=True: f(w, q, due, eta, False)
