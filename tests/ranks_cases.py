@@ -1,6 +1,6 @@
 """Small trainings that one process and several make alike; run as a program, the part of one of several processes.
 
-``python -m ranks_cases FOLDER`` trains every case and leaves what it found in FOLDER/<rank>.pt.
+``python -m ranks_cases FOLDER`` trains every case and leaves what it found in FOLDER/<rank>.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from pathlib import Path
 
 import torch
 
+from polytheory import checkpoints
+from polytheory._trees import layout
 from polytheory.access.language import Demonstrations, Prompts, WeightedReward
+from polytheory.errors import UnknownNameError
 from polytheory.models.text.tasks import task
 from polytheory.run import run
 from polytheory.scaled.language import ranks as processes
@@ -99,6 +102,29 @@ def _whole(p):
     return (p.full_tensor() if hasattr(p, "full_tensor") else p).detach()
 
 
+class Foreign(Exception):
+    """An error of somebody else's, with more than a text."""
+
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+
+
+ERRORS = (UnknownNameError("colour", "gren", ["green", "red"]), ValueError("no such row"), Foreign("é" * 40, 2))
+
+
+def shared_errors(ranks):
+    """What this process sees of errors in the second one, and of one in each."""
+    found = []
+    for blame, error in [*((1, error) for error in ERRORS), (ranks.rank, ValueError(f"own of {ranks.rank}"))]:
+        try:
+            with ranks.together():
+                if ranks.rank == blame:
+                    raise error
+        except Exception as seen:
+            found.append([type(seen).__name__, str(seen)])
+    return found
+
+
 def start(words, n, env=None, **options):
     """``n`` processes of the program ``words`` that know of each other as a launcher's do."""
     with socket.socket() as free:
@@ -143,7 +169,8 @@ def main(folder: Path) -> None:
         found[f"{kind} whole"] = outcome("grpo", 3)
         found[f"{kind} resumed"] = outcome("grpo", 3, checkpoint=path / "here")
         found[f"{kind} from one"] = outcome("grpo", 3, checkpoint=folder / f"one {kind}")
-    torch.save(found, folder / f"{ranks.rank}.pt")
+    found["errors"] = shared_errors(ranks)
+    checkpoints.save(folder / str(ranks.rank), 0, found, {}, layout(found))
     ranks.leave()
 
 

@@ -13,6 +13,8 @@ from mutants import rewritten
 from trl import GRPOTrainer
 from trl_runs import check_run, recorded, score, trainer, verdict
 
+from polytheory import checkpoints
+from polytheory._trees import unpack
 from polytheory.errors import ColumnError, SettingError, UnknownNameError
 from polytheory.integrations.parts import all_parts
 from polytheory.integrations.trl import PolytheoryGRPOTrainer, table
@@ -132,7 +134,7 @@ def test_a_run_goes_on_with_its_memory(folder, tmp_path):
     again.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-1"))
     kept, found = (run.memory["risk_advantages"]["quantiles"] for run in (whole, again))
     torch.testing.assert_close(found, kept, rtol=0, atol=0)
-    first = torch.load(tmp_path / "out" / "checkpoint-1" / "polytheory_memory.pt", weights_only=True)
+    first = unpack(checkpoints.load(tmp_path / "out" / "checkpoint-1" / "polytheory_memory").packed, {})
     assert bool((first["risk_advantages"]["quantiles"] != kept).any())
 
 

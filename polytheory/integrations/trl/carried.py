@@ -31,7 +31,7 @@ def table() -> list[Carried]:
     """Every advantage and loss of the scaled room: carried or refused, and why."""
     rows = []
     for kind in (Kind.ADVANTAGE, Kind.LOSS):
-        for name, part in short_names(kind).items():
+        for name, part in sorted(short_names(kind).items()):
             found = all_parts()[part]
             reason = refusal(found)
             notes = dict.fromkeys(f"with {IN_METHODS[c]}" for c in found.reads if c in IN_METHODS)

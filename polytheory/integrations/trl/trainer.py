@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from polytheory import checkpoints
+from polytheory._trees import unpack
 from polytheory.access import Key
 from polytheory.errors import SettingError, require
 from polytheory.integrations.parts import all_parts
@@ -24,7 +26,7 @@ from polytheory.streams import row_ids
 
 trl = require("trl", "conform-trl")
 Columns = dict[str, Any]
-MEMORY = "polytheory_memory.pt"
+MEMORY = "polytheory_memory"
 
 
 class PolytheoryGRPOTrainer(trl.GRPOTrainer):
@@ -264,10 +266,10 @@ class PolytheoryGRPOTrainer(trl.GRPOTrainer):
         super()._save_checkpoint(model, trial)
         if self.memory and self.accelerator.is_main_process:
             folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-            torch.save(self.memory, folder / MEMORY)
+            checkpoints.save(folder / MEMORY, self.state.global_step, self.memory, {}, {})
 
     def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
         """What TRL loads, and the memory of the parts."""
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and (Path(checkpoint) / MEMORY).exists():
-            self.memory = torch.load(Path(checkpoint) / MEMORY, weights_only=True)
+            self.memory = unpack(checkpoints.load(Path(checkpoint) / MEMORY).packed, {}, name="memory")

@@ -66,7 +66,7 @@ def table() -> list[Carried]:
     """Every advantage and loss of the scaled room: carried or refused, and why."""
     rows = []
     for kind in (Kind.ADVANTAGE, Kind.LOSS):
-        for name, part in names(kind).items():
+        for name, part in sorted(names(kind).items()):
             reason = refusal(all_parts()[part])
             rows.append(Carried(name, part, str(kind), reason is None, reason or NOTES.get(part, "")))
     return rows

@@ -9,8 +9,9 @@ of one process, up to the order of sums.
 
 from __future__ import annotations
 
+import builtins
+import json
 import os
-import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from torch import distributed
 
+from polytheory import errors
 from polytheory.errors import ProcessError, SettingError
 from polytheory.processes import Alone
 
@@ -66,7 +68,7 @@ class Ranks(Alone):
         """True when every process has this value."""
         if self.world == 1:
             return True
-        return len(set(self._all(value))) == 1
+        return len(set(self._texts(str(value)))) == 1
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -78,8 +80,11 @@ class Ranks(Alone):
             own = error
         if not self.agree(own is not None)[0]:
             return
-        found = [own] if self.world == 1 else self._all(own and _portable(own))
-        raise own or next(error for error in found if error is not None)
+        if own is None:
+            raise _error(next(text for text in self._texts("") if text))
+        if self.world > 1:
+            self._texts(json.dumps([type(own).__name__, str(own)]))
+        raise own
 
     def gather(self, columns: Columns, rows: range, n: int) -> Columns:
         """Columns of all ``n`` rows from those of every process's own ``rows``; 2-d columns are padded to one width.
@@ -136,11 +141,16 @@ class Ranks(Alone):
             self._collect(distributed.barrier)
             distributed.destroy_process_group()
 
-    def _all(self, x: Any) -> list[Any]:
-        """What every process gave."""
-        found: list[Any] = [None] * self.world
-        self._collect(distributed.all_gather_object, found, x)
-        return found
+    def _texts(self, own: str) -> list[str]:
+        """What every process said; bytes travel, never objects."""
+        said = own.encode()
+        lengths = torch.zeros(self.world, dtype=torch.int64, device=self.device)
+        lengths[self.rank] = len(said)
+        width = int(self.sum(lengths).max())
+        rows = torch.zeros(self.world, width, dtype=torch.uint8, device=self.device)
+        rows[self.rank, : len(said)] = torch.tensor(list(said), dtype=torch.uint8)
+        whole = self.sum(rows).cpu().numpy()
+        return [row[:n].tobytes().decode() for row, n in zip(whole, lengths.tolist(), strict=True)]
 
     def _collect(self, operation: Any, *args: Any, **options: Any) -> None:
         with heard(self):
@@ -236,10 +246,12 @@ def padded(x: torch.Tensor, width: int, *, left: bool) -> torch.Tensor:
     return torch.nn.functional.pad(x, (more, 0) if left else (0, more)) if more else x
 
 
-def _portable(error: Exception) -> Exception:
-    """The error where it can be sent to another process, else one with its text."""
-    try:
-        same = str(pickle.loads(pickle.dumps(error))) == str(error)
-    except Exception:  # an error may hold anything
-        same = False
-    return error if same else ProcessError(f"another process stopped: {type(error).__name__}: {error}")
+def _error(said: str) -> Exception:
+    """The error of another process: one of Python's or ours with its text, else a `ProcessError` that names it."""
+    name, text = json.loads(said)
+    kind = getattr(errors, name, None) or getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, Exception):
+        error = kind.__new__(kind, text)  # some of ours are made from other arguments than their text
+        if str(error) == text:
+            return error
+    return ProcessError(f"another process stopped: {name}: {text}")

@@ -7,8 +7,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from ranks_cases import CASES, SHARDED, access, algorithm, ends, outcome, start
+from ranks_cases import CASES, ERRORS, SHARDED, access, algorithm, ends, outcome, start
 
+from polytheory import checkpoints
+from polytheory._trees import unpack
 from polytheory.errors import SettingError
 
 # float64 sums of the same terms in another order: some 1e3 terms a sum and three steps, of 1e-16 each, and AdamW divides by
@@ -34,7 +36,7 @@ def two(one):
     folder, _ = one
     found = ends(start(["-m", "ranks_cases", str(folder)], 2))
     assert [code for code, *_ in found] == [0, 0], found[0][2][-3000:] + found[1][2][-3000:]
-    return [torch.load(folder / f"{i}.pt", weights_only=False) for i in range(2)]
+    return [unpack(checkpoints.load(folder / str(i)).packed, {}) for i in range(2)]
 
 
 def same(a, b, tolerance):
@@ -58,6 +60,13 @@ def test_every_case_moves_and_has_a_signal(one):
     for name, found in one[1].items():
         gradient = [x for _, _, key, x in found["history"] if key in ("grad_norm", "gradient_norm")]
         assert max(gradient) > 1e-3, name
+
+
+def test_an_error_of_one_process_is_an_error_of_all_with_its_text(two):
+    ours, pythons, foreign = ([type(error).__name__, str(error)] for error in ERRORS)
+    assert two[1]["errors"] == [ours, pythons, foreign, ["ValueError", "own of 1"]]
+    told = ["ProcessError", f"another process stopped: Foreign: {foreign[1]}"]
+    assert two[0]["errors"] == [ours, pythons, told, ["ValueError", "own of 0"]]
 
 
 @pytest.mark.parametrize("kind", ["copied", "sharded"])
