@@ -75,10 +75,31 @@ class Checkpoint:
             if isinstance(now, dict) and isinstance(before, dict):
                 key = next(k for k in {**before, **now} if before.get(k) != now.get(k))
                 what, before, now = f"{what} {key}", before.get(key), now.get(key)
+            before, now = _where_apart(str(before), str(now))
             raise CheckpointError(
                 f"the checkpoint in {self.folder} belongs to another run: its {what} is {before}, this run's is {now}; "
                 "use another folder, or the setting of then"
             )
+
+
+def _where_apart(a: str, b: str, context: int = 30, limit: int = 120) -> tuple[str, str]:
+    """Two texts, of long ones only where they differ: a network's setting names every weight."""
+    if max(len(a), len(b)) <= limit:
+        return a, b
+    first = _alike(a, b)
+    last = min(_alike(a[::-1], b[::-1]), len(a) - first, len(b) - first)
+    return _cut(a, first - context, len(a) - last + context, limit), _cut(
+        b, first - context, len(b) - last + context, limit
+    )
+
+
+def _alike(a: str, b: str) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _cut(text: str, start: int, stop: int, limit: int) -> str:
+    stop = min(stop, start + limit)
+    return ("..." if start > 0 else "") + text[max(start, 0) : stop] + ("..." if stop < len(text) else "")
 
 
 def describe(x: Any) -> dict[str, str]:

@@ -127,6 +127,23 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, change, words):
     assert run(Learner(), online(), steps=4, checkpoint=tmp_path).steps == 4
 
 
+def test_of_a_long_setting_only_the_difference_is_told(tmp_path):
+    weights = ", ".join(f"layer {i}: float32[64, 64]" for i in range(50))
+
+    @dataclass(frozen=True)
+    class Named(Learner):
+        network: str = ""
+
+    run(Named(network=f"Net({weights}, route='a')"), online(), steps=2, checkpoint=tmp_path)
+    with pytest.raises(CheckpointError) as caught:
+        run(Named(network=f"Net({weights}, route='bcd')"), online(), steps=4, checkpoint=tmp_path)
+    told = str(caught.value).replace(str(tmp_path), "")
+    assert "route='a')" in told
+    assert "route='bcd')" in told
+    assert "layer 47" not in told
+    assert len(told) < 300
+
+
 def test_a_killed_save_is_cleaned_up_by_the_next(tmp_path):
     (tmp_path / "tmp-step-000000000001").mkdir()
     (tmp_path / "step-000000000002").mkdir()  # renamed, but never published
