@@ -17,10 +17,11 @@ class Progress:
         total: steps to go in all, or None when unknown.
         show: None shows a bar on a terminal and nothing elsewhere; True also prints plain lines where there is no
             terminal; False is silent.
+        unit: what is counted.
     """
 
-    def __init__(self, label: str, total: int | None, show: bool | None):
-        self.label, self.total = label, total
+    def __init__(self, label: str, total: int | None, show: bool | None, *, unit: str = "step"):
+        self.label, self.total, self.unit = label, total, unit
         terminal = sys.stderr.isatty()
         self._mode = "silent" if show is False or (show is None and not terminal) else "bar" if terminal else "lines"
         self._start = time.monotonic()
@@ -39,7 +40,7 @@ class Progress:
             self._draw(step)
         else:
             self._next = now + _LINE_EVERY
-            self._line(step, now)
+            self._line(step, now, self._left(step, now))
 
     def __enter__(self) -> Progress:
         return self
@@ -57,7 +58,12 @@ class Progress:
 
     def _line(self, step: int, now: float, more: str = "") -> None:
         of = "" if self.total is None else f"/{self.total}"
-        print(f"{self.label}: step {step}{of}, {now - self._start:.1f} s{more}", file=sys.stderr, flush=True)
+        print(f"{self.label}: {self.unit} {step}{of}, {now - self._start:.1f} s{more}", file=sys.stderr, flush=True)
+
+    def _left(self, step: int, now: float) -> str:
+        if self.total is None or not step:
+            return ""
+        return f", about {(now - self._start) * (self.total - step) / step:.0f} s left"
 
     def _draw(self, step: int) -> None:
         if self._bar is None:  # most runs end before a bar is worth drawing

@@ -82,6 +82,7 @@ def run(
     checkpoint: str | Path | None = None,
     every: str | int = "30s",
     resume: bool | str | Path | None = None,
+    history: bool = True,
     progress: bool | None = None,
 ) -> Run:
     """Drive an algorithm until it is done, a budget is spent, a callback stops it, or Ctrl-C.
@@ -102,6 +103,7 @@ def run(
         every: how often to save: "30s", "5m", "100 steps", or a number of steps. The end of the run is always saved.
         resume: None continues if ``checkpoint`` holds one; True insists on it; False insists on an empty folder; a path
             continues from that checkpoint.
+        history: False keeps none, for long runs that a callback looks at.
         progress: None shows a bar on a terminal; True also prints plain lines when piped; False is silent.
 
     Raises:
@@ -142,14 +144,28 @@ def run(
         Progress(name, steps, progress if ranks.first else False) as shown,
     ):
         step, state, status = _loop(
-            algorithm, access, start, store, interval, steps, episodes, callbacks, watchers, seed, interrupted, shown
+            algorithm,
+            access,
+            start,
+            store,
+            interval,
+            steps,
+            episodes,
+            callbacks,
+            watchers,
+            seed,
+            history,
+            interrupted,
+            shown,
         )
         store.save(step, state, access, start, status)
         shown.finish(step, status)
     return Run(state, algorithm.policy(state), start.history, access.meter, status, step)
 
 
-def _loop(algorithm, access, start, store, interval, steps, episodes, callbacks, watchers, seed, interrupted, shown):
+def _loop(
+    algorithm, access, start, store, interval, steps, episodes, callbacks, watchers, seed, history, interrupted, shown
+):
     """Steps until something says stop; returns (steps completed, state, status)."""
     state, step, saved_at = start.state, start.step, time.monotonic()
     stopped = start.status == Status.CALLBACK and bool(callbacks)  # the same command again has nothing left to do
@@ -180,7 +196,8 @@ def _loop(algorithm, access, start, store, interval, steps, episodes, callbacks,
                 answer = callback(state, row, step)
                 stopped |= isinstance(answer, bool | np.bool_) and bool(answer)
         finally:
-            start.history.log(step, row)
+            if history:
+                start.history.log(step, row)
         step += 1
         shown.update(step)
 

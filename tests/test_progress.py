@@ -48,8 +48,8 @@ def test_plain_lines_when_asked_are_few(monkeypatch, clock):
     monkeypatch.setattr(sys, "stderr", screen)
     drive(clock, 800, 1 / 32, 800, True)  # 25 seconds: lines at 10 and 20, and the last
     assert screen.getvalue().splitlines() == [
-        "Learner: step 320/800, 10.0 s",
-        "Learner: step 640/800, 20.0 s",
+        "Learner: step 320/800, 10.0 s, about 15 s left",
+        "Learner: step 640/800, 20.0 s, about 5 s left",
         "Learner: step 800/800, 25.0 s, ended: steps",
     ]
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from polytheory._typing import Float
 from polytheory.catalog import find
+from polytheory.lab.exact import policy_tables
 from polytheory.lab.records import Curve, DemoRecord, GridValues, Level, Lockstep, Series
 from polytheory.lab.summary import ORACLE_TOL
 from polytheory.models import GridLayout, TabularMDP
@@ -62,20 +63,6 @@ def compare(method: str, demo: Demo) -> Lockstep:
     r = lockstep(method, demo)
     error = r.error if np.isfinite(r.error) else None
     return Lockstep(error, r.tolerance, r.steps, r.replicas, list(r.fields), r.worst, r.holds)
-
-
-def policy_tables(
-    policy: Any, model: TabularMDP, replicas: int, *, torch: bool = False
-) -> Float[np.ndarray, "n *H S A"]:
-    """Action probabilities of each replica's memoryless policy, asked in every state (and stage, with a horizon)."""
-    states: Any = np.tile(np.arange(model.S), replicas)
-    if torch:
-        from torch import as_tensor
-
-        states = as_tensor(states)
-    stages = [np.asarray(policy.probs(None, h, states)) for h in range(model.horizon or 1)]
-    tables = np.stack(stages).reshape(len(stages), replicas, model.S, model.A).swapaxes(0, 1)
-    return tables if model.horizon else tables[:, 0]
 
 
 def grid_values(model: TabularMDP, v: Float[np.ndarray, " S"], policy: TabularPolicy) -> GridValues | None:

@@ -1,0 +1,113 @@
+"""What one worker does: run the seeds of a job, and write their rows to one file."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import threading
+from functools import cache, lru_cache
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from polytheory.access.defaults import default_access
+from polytheory.catalog import find
+from polytheory.errors import require
+from polytheory.lab.build import algorithm_class, make_algorithm, make_model
+from polytheory.lab.exact import Oracle
+from polytheory.lab.sweeps.cells import Cell, Job
+from polytheory.lab.sweeps.folder import keep
+from polytheory.lab.sweeps.measures import Look, Recorder
+from polytheory.run import Status, run
+
+
+class Failure(NamedTuple):
+    """A job that came to no end, and why in one line."""
+
+    job: Job
+    why: str
+
+
+def perform(job: Job, folder: Path) -> Failure | None:
+    """Run a job and publish its rows; whatever goes wrong becomes a `Failure`."""
+    if parent_process() is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+    try:
+        keep(folder, job, parquet(rows(job)))
+    except Exception as error:
+        return Failure(job, f"{type(error).__name__}: {' '.join(str(error).split())}")
+    return None
+
+
+def rows(job: Job) -> dict[str, Any]:
+    """The rows of a job as columns: the cell's (one value each), ``seed``, ``step``, the meter's counts, the measures.
+
+    Seeds run in lock-step in the scaled room, one after another in the reference. Raises what the run raises.
+    """
+    cell = job.cell
+    oracle = _oracle(cell.environment, json.dumps(cell.options))
+    cls = algorithm_class(find(cell.method), cell.algorithm, cell.room)
+    algorithm = make_algorithm(cls, cell.settings, oracle.model)
+    one_thread(cell.room)
+    access = default_access(cell.access, oracle.model)
+    seeds = range(job.first, job.first + job.count)
+    if cell.room == "scaled":
+        parts = [_run(cell, algorithm, access.replicate(job.count), oracle, job.first)]
+    else:
+        parts = [_run(cell, algorithm, access.fresh(), oracle, seed) for seed in seeds]
+    # seed by seed, and step by step within each
+    ids = np.concatenate([np.repeat(part_seeds, len(steps)) for part_seeds, (steps, _) in zip(
+        [seeds] if cell.room == "scaled" else [[seed] for seed in seeds], parts, strict=True
+    )])  # fmt: skip
+    steps = np.concatenate([np.tile(steps, next(iter(x.values())).shape[1]) for steps, x in parts])
+    names = list(parts[0][1])
+    return {**cell.columns, "seed": ids, "step": steps} | {
+        name: np.concatenate([x[name].T.reshape(-1) for _, x in parts]) for name in names
+    }
+
+
+def parquet(columns: dict[str, Any]) -> bytes:
+    """Columns as a Parquet file; NaN becomes a missing value."""
+    pl = require("polars", "lab")
+    arrays = {name: x for name, x in columns.items() if isinstance(x, np.ndarray)}
+    fixed = [
+        pl.lit(x, dtype=pl.Int64 if isinstance(x, int) and not isinstance(x, bool) else None).alias(name)
+        for name, x in columns.items()
+        if name not in arrays
+    ]
+    frame = pl.DataFrame(arrays).with_columns(pl.selectors.float().fill_nan(None)).with_columns(fixed)
+    file = io.BytesIO()
+    frame.select(list(columns)).write_parquet(file)
+    return file.getvalue()
+
+
+def _run(cell: Cell, algorithm: Any, access: Any, oracle: Oracle, replica: int) -> tuple[list[int], dict[str, Any]]:
+    start = algorithm.init(access, cell.seed, replica)  # asks nothing of the access
+    look = Look(oracle, algorithm, start, access.meter.replicas, cell.room == "scaled")
+    recorder = Recorder(cell.measure, cell.density, look, access)
+    end = run(
+        algorithm, access, **{cell.unit: cell.budget}, seed=cell.seed, replica=replica, callbacks=[recorder],
+        history=False, progress=False,
+    )  # fmt: skip
+    if end.status == Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    columns = recorder.columns(end.steps)
+    return recorder.steps, columns
+
+
+@lru_cache(maxsize=4)
+def _oracle(environment: str, options: str) -> Oracle:
+    """Jobs come cell by cell: the next one mostly asks for the same environment."""
+    return Oracle(make_model(environment, json.loads(options)))
+
+
+@cache
+def one_thread(room: str) -> None:
+    """One thread for all numerical work of this process: more of them on small arrays only wait for each other, and the
+    order of sums would depend on their number."""
+    require("threadpoolctl", "lab").threadpool_limits(1)
+    if room == "scaled":
+        require("torch", "scaled").set_num_threads(1)
