@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from polytheory.errors import SettingError, StorageError
 from polytheory.lab.sweeps.cells import FORMAT, Cell, Job
 
 PLAN, CELLS = "study.json", "cells"
+ABANDONED = 3600.0  # seconds; a file takes milliseconds to write, so one this old was left by a kill
 _NAME = re.compile(r"([0-9a-f]{16})-(\d{6,})-(\d{6,})-([0-9a-f]{16})\.parquet")
 
 
@@ -71,7 +73,7 @@ def open_folder(folder: Path, plan: dict[str, Any]) -> None:
     Raises `SettingError` when something else lies there, `StorageError` when it cannot be written.
     """
     before = read_plan(folder) if (folder / PLAN).exists() else None
-    if before is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if before is None and folder.exists() and not _begun(folder):
         raise SettingError(f"{folder} holds something that is no study; take an empty or new folder")
     if before is not None and before["study"] != plan["study"]:
         raise SettingError(
@@ -79,10 +81,18 @@ def open_folder(folder: Path, plan: dict[str, Any]) -> None:
         )
     try:
         (folder / CELLS).mkdir(parents=True, exist_ok=True)
+        for path in (folder / CELLS).glob(".*.tmp"):
+            if time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink(missing_ok=True)
         if before != plan:
             _replace(folder / PLAN, json.dumps(plan, indent=1, ensure_ascii=False, allow_nan=False).encode())
     except OSError as error:
         raise StorageError(f"cannot write to {folder}: {error.strerror or error}; take another folder") from error
+
+
+def _begun(folder: Path) -> bool:
+    """True for a folder that is empty, or that was made ready when a kill came."""
+    return folder.is_dir() and all(path.name == CELLS or path.name.startswith(f".{PLAN}") for path in folder.iterdir())
 
 
 def read_plan(folder: Path) -> dict[str, Any]:

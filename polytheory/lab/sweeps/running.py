@@ -224,8 +224,10 @@ def _one_thread_each() -> Iterator[None]:
 def _check(backend: str, jobs: int | None, shard: tuple[int, int] | None) -> None:
     if backend not in BACKENDS:
         raise UnknownNameError("backend", backend, BACKENDS)
-    for package in ("polars", "joblib"):
+    for package in ("polars", "threadpoolctl", *(() if backend == "serial" else ("joblib",))):
         require(package, "lab")
+    if backend == "ray":
+        require("ray", "ray")
     if jobs is not None and jobs < 1:
         raise SettingError(f"jobs = {jobs}; at least 1 worker is needed")
     if shard is not None and not (len(shard) == 2 and 1 <= shard[0] <= shard[1]):

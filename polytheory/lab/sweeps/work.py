@@ -72,16 +72,19 @@ def rows(job: Job) -> dict[str, Any]:
 def parquet(columns: dict[str, Any]) -> bytes:
     """Columns as a Parquet file; NaN becomes a missing value."""
     pl = require("polars", "lab")
-    arrays = {name: x for name, x in columns.items() if isinstance(x, np.ndarray)}
-    fixed = [
-        pl.lit(x, dtype=pl.Int64 if isinstance(x, int) and not isinstance(x, bool) else None).alias(name)
+    n = len(columns["seed"])
+    series = [
+        pl.Series(name, x, nan_to_null=True) if isinstance(x, np.ndarray) else pl.Series(name, [x] * n, _kind(pl, x))
         for name, x in columns.items()
-        if name not in arrays
     ]
-    frame = pl.DataFrame(arrays).with_columns(pl.selectors.float().fill_nan(None)).with_columns(fixed)
     file = io.BytesIO()
-    frame.select(list(columns)).write_parquet(file)
+    pl.DataFrame(series).write_parquet(file)
     return file.getvalue()
+
+
+def _kind(pl: Any, x: Any) -> Any:
+    kinds = {bool: pl.Boolean, int: pl.Int64, float: pl.Float64, str: pl.String}
+    return pl.Null if x is None else kinds[type(x)]
 
 
 def _run(cell: Cell, algorithm: Any, access: Any, oracle: Oracle, replica: int) -> tuple[list[int], dict[str, Any]]:
