@@ -348,7 +348,9 @@ def _due(interval: Every, step: int, saved_at: float) -> bool:
 def _rekey(seed: int, purpose: str, step: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
-        torch.manual_seed(subseed(seed, f"torch/{purpose}", step))
+        key = subseed(seed, f"torch/{purpose}", step)
+        # without an accelerator torch.manual_seed would file the seed for devices that never come, with a stack trace each
+        (torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed)(key)
 
 
 @contextmanager

@@ -62,8 +62,8 @@ class BatchedAccess:
     def rollouts(self, policy: Any, requests: Requests, key: Key) -> Trajectories:
         """Sample one episode per request; see `TabularAccess.rollouts`. Tensors [n * batch, t] on the device.
 
-        A policy with a method ``table() -> [R, S, A]`` is sampled from that table, without a call per step; others are
-        asked for ``probs`` step by step. The draws are the same.
+        A policy with a method ``table()`` [R, S, A], or [R, H, S, A] by stage, is sampled from that table, without a call per
+        step; others are asked for ``probs`` step by step. The draws are the same.
         """
         self.base.ask(Grant.EPISODE)
         row_id = torch.as_tensor(requests.row_id, device=self.device)
@@ -175,7 +175,8 @@ class BatchedAccess:
         cdf, log_table, A = _cumulative(table).view(-1, self._A), torch.log(table).view(-1), self._A
         if len(s) % len(table):
             raise SettingError(f"{len(s)} rows cannot be shared by {len(table)} policies; ask for a multiple")
-        offset = (torch.arange(len(s), device=self.device) // (len(s) // len(table))) * self._S
+        own_rows, stage = cdf.shape[0] // len(table), self._S if table.ndim == 4 else 0  # rows of the table
+        offset = (torch.arange(len(s), device=self.device) // (len(s) // len(table))) * own_rows
         running, block = None, BLOCK if self._any_terminal else tape.steps
         for first in range(0, tape.steps, block):
             if self._any_terminal:
@@ -188,7 +189,7 @@ class BatchedAccess:
             now, base = s[own], offset[own]
             states, cells, transitions = [], [], []
             for t in range(steps):
-                cell = base + now
+                cell = base + now + (first + t) * stage
                 a = (cdf.index_select(0, cell) <= u[t, 0][:, None]).sum(-1)
                 transition = self._transition(self._cell(now, a, first + t), u[t, 1])
                 states.append(now)

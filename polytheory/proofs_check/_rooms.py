@@ -47,9 +47,15 @@ class Room:
         self.module: ModuleType = load(name, family, method, broken)
         self._settings = broken.fields if isinstance(broken, Setting) else {}
         self.parts = _Parts(self)
+        self._found: dict[str, Any] = {}  # parts by name: looking for one goes through all loaded modules
 
     def part(self, name: str) -> Any:
         """The object of that name in the method's module or a sibling, as it is (no conversion)."""
+        if name not in self._found:
+            self._found[name] = self._find(name)
+        return self._found[name]
+
+    def _find(self, name: str) -> Any:
         siblings = self.module.__dict__.get("__siblings__")
         if siblings is None:
             package = f"polytheory.{self.name}.{self.family}."

@@ -27,7 +27,7 @@ class ByTable(Memoryless):
 
     def probs(self, m, h, s):
         replica = torch.arange(len(s)) // (len(s) // len(self.pi))
-        return self.pi[replica, s]
+        return self.pi[replica, s] if self.pi.ndim == 3 else self.pi[replica, h, s]
 
 
 class ByCall(ByTable):
@@ -67,7 +67,7 @@ def test_rows_are_those_of_the_tabular_access(seed, S, A, stop, staged, law, tru
     law = law and not staged  # random rewards are stationary
     rng = np.random.default_rng(seed)
     access, n = Online(random_model(rng, S, A, stop=stop, staged=staged, law=law)), 4
-    tables = rng.dirichlet(np.full(A, 0.3), size=(n, S))
+    tables = rng.dirichlet(np.full(A, 0.3), size=(n, 7, S) if staged else (n, S))
     tables[0] = np.eye(A)[0]  # a deterministic policy: probabilities 0 and 1
     key = Key(seed, "test", 3)
     ids = np.concatenate([row_ids(i, np.arange(batch)) for i in range(n)])

@@ -28,7 +28,7 @@ CAP_TOO_LOW = Line(
     "cap_of_the_next_stage", old="0, caps[h])", new="0, caps[h] - 1)", module="critics", room="reference"
 )
 CAP_TOO_LOW_SCALED = Line(
-    "cap_of_the_next_stage_scaled", old="clamp(0.0, float(caps[h]))", new="clamp(0.0, float(caps[h]) - 1)", module="critics",
+    "cap_of_the_next_stage_scaled", old="clamp(0.0, most[h])", new="clamp(0.0, most[h] - 1)", module="critics",
     room="scaled",
 )  # fmt: skip
 
@@ -99,27 +99,28 @@ def _worked_features() -> list[tuple[np.ndarray, list[int]]]:
 def potentials_are_elliptic(case: tuple[np.ndarray, list[int]], room: Room) -> Margin:
     x, visits = case
     phi, d, lam = x[None], x.shape[1], 1.0
-    n = np.zeros((1, *x.shape[:1]))
-    size, switch, margins, before = 0.0, None, [], None
-    for i in visits:
-        Lambda = room.parts.gram(n, phi, lam)
-        width, now = (
-            room.parts.widths(Lambda, phi)[0],
-            lower(room, room.parts.information(lift(room, n[None]), phi, lam)),
-        )
-        if before is None or bool(np.all(room.parts.switch_due(now, before))):
-            switch, before = width, now
-        margins.append(Margin.at_most(switch, np.sqrt(2) * width, ROUNDING))
-        n[0, i] += 1
-        after = lower(room, room.parts.information(lift(room, n[None]), phi, lam))
-        margins.append(Margin.equal(after - now, [np.log1p(width[i] ** 2)], ROUNDING))
-        size += min(1.0, width[i] ** 2)
-    total = float(after[0])
-    margins += [
-        Margin.at_most(size, 2 * total, ROUNDING),
-        Margin.at_most(total, d * np.log1p(len(visits) / (d * lam)), ROUNDING),
-    ]
-    return Margin.worst(margins)
+    n = _counts(case)[:, None]
+    width = room.parts.widths(room.parts.gram(n, phi, lam), phi)[:, 0]  # before each visit, and after the last
+    size = lower(room, room.parts.information(lift(room, n), phi, lam))  # visits in the place of stages
+    frozen, at = [], 0
+    for t in range(len(visits)):
+        if t == 0 or bool(np.all(room.parts.switch_due(size[t : t + 1][None], size[at : at + 1][None]))):
+            at = t
+        frozen.append(width[at])
+    own = width[np.arange(len(visits)), visits]
+    return Margin.worst([
+        Margin.at_most(frozen, np.sqrt(2) * width[:-1], ROUNDING),
+        Margin.equal(np.diff(size), np.log1p(own**2), ROUNDING),
+        Margin.at_most(np.minimum(1.0, own**2).sum(), 2 * size[-1], ROUNDING),
+        Margin.at_most(size[-1], d * np.log1p(len(visits) / (d * lam)), ROUNDING),
+    ])  # fmt: skip
+
+
+def _counts(case: tuple[np.ndarray, list[int]]) -> np.ndarray:
+    """Visits of every pair before each visit and after the last: [T + 1, pairs]."""
+    n = np.zeros((len(case[1]) + 1, len(case[0])))
+    n[np.arange(1, len(n)), case[1]] = 1.0
+    return n.cumsum(0)
 
 
 @claim(
@@ -134,12 +135,11 @@ def potentials_are_elliptic(case: tuple[np.ndarray, list[int]], room: Room) -> M
 )  # fmt: skip
 def widths_obey_the_pigeonhole(case: tuple[np.ndarray, list[int]], room: Room) -> Margin:
     pairs, visits, lam = len(case[0]), case[1], 1.0
-    n, total = np.zeros((1, pairs)), 0.0
-    for i in visits:
-        _, width = room.parts.estimate(lift(room, n), lift(room, 0.0 * n), None, lam)
+    n, total = _counts(case), 0.0
+    for before, i in zip(n, visits, strict=False):
+        _, width = room.parts.estimate(lift(room, before[None]), lift(room, 0.0 * before[None]), None, lam)
         total += lower(room, width)[0, i]
-        n[0, i] += 1
-    integral = float(2 * (np.sqrt(n + lam) - np.sqrt(lam)).sum())
+    integral = float(2 * (np.sqrt(n[-1] + lam) - np.sqrt(lam)).sum())
     return Margin.worst([
         Margin.at_most(integral, total, ROUNDING),
         Margin.at_most(total, 2 * np.sqrt(pairs * len(visits)), ROUNDING),
@@ -165,7 +165,7 @@ def bonus_is_the_maximum_over_the_ellipsoid(case: tuple[np.ndarray, list[int]], 
     return Margin.worst([Margin.equal(b, best, ROUNDING), Margin.at_most((points @ x.T).max(0), b, ROUNDING)])
 
 
-STEPS, REPLICAS = 40, 2
+STEPS, REPLICAS = 24, 2
 DELTA = 1e-4  # the chance of a failure in any of the runs of a claim is below 5 worlds x 2 replicas x 3 methods x 1e-4
 
 
@@ -187,7 +187,7 @@ def critics_are_optimistic(world: World, room: Room) -> Margin:
     for algorithm in ("Nora", "LsviUcb", "Ucbvi"):
         if algorithm == "Ucbvi" and world.phi is not None:
             continue
-        for f in _confident(room, world, algorithm, STEPS if algorithm == "Nora" else 10):
+        for f in _confident(room, world, algorithm, STEPS if algorithm == "Nora" else 8):
             margins.append(Margin.at_most(best, alive(world.model, f), ROUNDING))
     return Margin.worst(margins)
 

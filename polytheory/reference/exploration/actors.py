@@ -59,6 +59,6 @@ class StagedPolicy(Memoryless):
         """Action probabilities in the states ``s`` at stage ``h``."""
         return self.law(self.scores[h][s])
 
-    def tables(self) -> Table:
+    def table(self) -> Table:
         """All action probabilities."""
         return self.law(self.scores)

@@ -66,15 +66,18 @@ def next_value(f: Float[np.ndarray, "S A"], pi: Float[np.ndarray, "S A"] | None)
     return f.max(-1) if pi is None else (pi * f).sum(-1)
 
 
-def gram(n: Shaped[np.ndarray, "S A"], phi: Float[np.ndarray, "S A d"], lam: float):
-    """``Lambda = lam I + sum n phi phi^T`` [d, d] of one stage."""
+def gram(n: Shaped[np.ndarray, "*n S A"], phi: Float[np.ndarray, "S A d"], lam: float) -> Float[np.ndarray, "*n d d"]:
+    """``Lambda = lam I + sum n phi phi^T`` of tables of counts [..., S, A]."""
     flat = phi.reshape(-1, phi.shape[-1])
-    return lam * np.eye(phi.shape[-1]) + (flat * n.reshape(-1, 1)).T @ flat
+    weighted = flat * n.reshape(*n.shape[:-2], -1, 1)
+    return lam * np.eye(phi.shape[-1]) + weighted.swapaxes(-1, -2) @ flat
 
 
-def widths(Lambda: Float[np.ndarray, "d d"], phi: Float[np.ndarray, "S A d"]) -> Float[np.ndarray, "S A"]:
+def widths(Lambda: Float[np.ndarray, "*n d d"], phi: Float[np.ndarray, "S A d"]) -> Float[np.ndarray, "*n S A"]:
     """``|phi(s, a)|`` in the norm of ``Lambda^{-1}``."""
-    return np.sqrt(((phi @ np.linalg.inv(Lambda)) * phi).sum(-1))
+    flat = phi.reshape(-1, phi.shape[-1])
+    square = ((flat @ np.linalg.inv(Lambda)) * flat).sum(-1)
+    return np.sqrt(square).reshape(*Lambda.shape[:-2], *phi.shape[:-1])
 
 
 def estimate(n, sums, phi, lam: float, shrink: bool = True):
@@ -120,7 +123,7 @@ def information(
     """``log det(Lambda_h) - log det(lam I)`` of every stage."""
     if phi is None:
         return np.log1p(n / lam).sum((-2, -1))
-    factors = np.linalg.cholesky(np.stack([gram(x, phi, lam) for x in n]))
+    factors = np.linalg.cholesky(gram(n, phi, lam))
     return 2 * np.log(np.einsum("hdd->hd", factors)).sum(-1) - phi.shape[-1] * np.log(lam)
 
 

@@ -60,6 +60,6 @@ class StagedPolicy(Memoryless):
         replica = torch.arange(n, device=s.device).repeat_interleave(len(s) // n)
         return self.law(self.scores[replica, h, s])
 
-    def tables(self) -> Table:
+    def table(self) -> Table:
         """All action probabilities."""
         return self.law(self.scores)

@@ -108,10 +108,11 @@ def optimistic_critic(
     data = Seen(*seen)
     f = torch.zeros_like(data.R)
     v = torch.zeros_like(data.R[:, 0, :, 0])
+    radii, most = radius.tolist(), caps.tolist()
     for h in reversed(range(f.shape[1])):
         sums = _expected(data.N[:, h], v) + (data.R[:, h] if r is None else 0.0)
-        mean, width = estimate(data.n[:, h], sums, phi, lam, bool(radius[h] > 0))
-        f[:, h] = ((0.0 if r is None else r[h]) + mean + bonus(width, float(radius[h]))).clamp(0.0, float(caps[h]))
+        mean, width = estimate(data.n[:, h], sums, phi, lam, radii[h] > 0)
+        f[:, h] = ((0.0 if r is None else r[h]) + mean + bonus(width, radii[h])).clamp(0.0, most[h])
         v = next_value(f[:, h], None if pi is None else pi[:, h])
     return f
 

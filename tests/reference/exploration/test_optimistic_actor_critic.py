@@ -10,9 +10,9 @@ from polytheory import models
 from polytheory.access import GenerativeModel, Online
 from polytheory.errors import SettingError, UnknownNameError
 from polytheory.models.random_models import random_linear
-from polytheory.proofs_check.exploration.run_claims import half_optimal_data
 from polytheory.reference.exploration import constants
 from polytheory.reference.exploration import optimistic_actor_critic as oac
+from polytheory.reference.exploration.behaviours import behaviour_episodes
 from polytheory.reference.exploration.critics import add_episodes, nothing_seen
 from polytheory.reference.exploration.regret import stage_q_values, value
 from polytheory.run import run
@@ -110,16 +110,16 @@ def test_optimistic_methods_solve_the_lock_and_the_usual_actor_critic_takes_the_
         oac.LsviUcb(300),
     ):
         result = run(learner, Online(LOCK, known_rewards=True), steps=300)
-        assert value(LOCK, result.policy.tables()) > 0.9, type(learner).__name__
+        assert value(LOCK, result.policy.table()) > 0.9, type(learner).__name__
     big = models.make("baited-lock", H=6, bait=0.4)
     result = run(oac.EpsilonGreedyActorCritic(100), Online(big), steps=100)
-    assert value(big, result.policy.tables()) < 0.5
+    assert value(big, result.policy.table()) < 0.5
 
 
 def test_offline_data_are_enough_without_a_bonus():
-    data = half_optimal_data(LOCK, 60)
+    data = behaviour_episodes(LOCK, "half-optimal", 60)
     result = run(oac.Noah(60, offline=data), Online(LOCK), steps=60)
-    assert value(LOCK, result.policy.tables()) > 0.9
+    assert value(LOCK, result.policy.table()) > 0.9
 
 
 def test_a_resumed_run_is_the_same_run(tmp_path):
@@ -138,4 +138,4 @@ def test_features_of_a_linear_mdp_generalise_over_unseen_pairs():
     best = float(model.mu @ stage_q_values(model)[0].max(-1))
     uniform = value(model, np.full((3, 8, 4), 0.25))
     # the greedy policy closes at least half of the gap, although most pairs of 96 were seen at most once
-    assert value(model, result.policy.tables()) > (best + uniform) / 2
+    assert value(model, result.policy.table()) > (best + uniform) / 2
