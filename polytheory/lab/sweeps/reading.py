@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polytheory.errors import SettingError, UnknownNameError
-from polytheory.lab.sweeps.study import Study
+from polytheory.lab.sweeps.study import Study, is_names
 
 LISTS = {"method": "methods", "environment": "environments"}  # [[method]] in the file, methods= in Python
 EXTRA = ("estimate", "figure")  # tables of other parts of the laboratory
@@ -47,6 +47,26 @@ def _check(table: Any, where: str) -> None:
     for name in LISTS:
         if not isinstance(table.get(name, []), list):
             raise SettingError(f"{name}{where} is no list; write [[{name}]] with name = ... below it")
+    for name, value in table.items():
+        if name in _KINDS and not _KINDS[name][1](value):
+            raise SettingError(f"{name}{where} = {value!r}; {_KINDS[name][0]} is needed")
+
+
+def _is_whole(x: Any) -> bool:
+    return isinstance(x, int) and not isinstance(x, bool)
+
+
+def _is_budget(x: Any) -> bool:
+    return all(map(_is_whole, x)) if isinstance(x, list) else _is_whole(x)
+
+
+_WHOLE, _BUDGET, _TEXT = "a whole number", "a whole number, or a list of them", "text"
+_KINDS: dict[str, tuple[str, Any]] = {
+    **dict.fromkeys(("seeds", "seed", "block", "density"), (_WHOLE, _is_whole)),
+    **dict.fromkeys(("steps", "episodes"), (_BUDGET, _is_budget)),
+    **dict.fromkeys(("name", "room"), (_TEXT, lambda x: isinstance(x, str))),
+    "measure": ("a list of names", is_names),
+}
 
 
 def _study(table: dict[str, Any]) -> Study:

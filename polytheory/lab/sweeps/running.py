@@ -200,8 +200,12 @@ def _on_ray(jobs: Sequence[Job], folder: Path, workers: int | None, ended: Calla
             self.told = self.n_completed_tasks
 
     calls = (joblib.delayed(_numbered)(i, job, folder.resolve()) for i, job in enumerate(jobs))
-    with joblib.parallel_config("ray", n_jobs=workers or -1):
-        return dict(Parallel(batch_size=1)(calls))
+    try:
+        with joblib.parallel_config("ray", n_jobs=workers or -1):
+            return dict(Parallel(batch_size=1)(calls))
+    except require("ray.exceptions", "ray").RayError as error:
+        why = str(error).strip().partition("\n")[0]
+        raise RunError(f"Ray lost a worker: {why}; what was finished is kept, the same sweep again goes on") from error
 
 
 def _numbered(i: int, job: Job, folder: Path) -> tuple[int, Failure | None]:

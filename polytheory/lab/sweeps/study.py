@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,23 +170,23 @@ class Study:
 
 
 def _made(kind: type, x: Any) -> Any:
+    noun = kind.__name__.lower()
     if isinstance(x, kind):
         return x
     if isinstance(x, str):
         return kind(x)
     if not isinstance(x, Mapping):
-        raise SettingError(f"{x!r}: a {kind.__name__.lower()} is a name, or a table with one")
+        raise SettingError(f"{noun} {x!r}: a name is needed, or a table with one")
     known = [f.name for f in fields(kind)]
-    for name in x:
+    for name, value in x.items():
         if name not in known:
-            raise UnknownNameError(f"key of a {kind.__name__.lower()}", name, known)
-    if not isinstance(x.get("name"), str):
-        raise SettingError(f"a {kind.__name__.lower()} without a name; give name = ...")
-    made = kind(**x)
-    table = "settings" if kind is Method else "options"
-    if not isinstance(getattr(made, table), Mapping):
-        raise SettingError(f"{table} of {made.name} = {getattr(made, table)!r}; a table of names and values is needed")
-    return made if kind is Environment or not isinstance(made.measure, str) else replace(made, measure=(made.measure,))
+            raise UnknownNameError(f"{noun} key", name, known)
+        what, right = _KINDS[name]
+        if not right(value):
+            raise SettingError(f"{name} of the {noun} {x.get('name', '')} = {value!r}; {what} is needed")
+    if not x.get("name"):
+        raise SettingError(f"{noun} without a name; give name = ...")
+    return kind(**x)
 
 
 def _values(x: Any) -> tuple[Any, ...]:
@@ -213,3 +213,15 @@ def _with_budget(settings: dict[str, Any], budget: int | None) -> dict[str, Any]
 
 def _whole(x: Any) -> bool:
     return isinstance(x, int) and not isinstance(x, bool)
+
+
+def is_names(x: Any) -> bool:
+    """True for a list of texts."""
+    return isinstance(x, list | tuple) and all(isinstance(name, str) for name in x)
+
+
+_TABLE = ("a table of names and values", lambda x: isinstance(x, Mapping))
+_TEXT = ("text", lambda x: isinstance(x, str))
+_KINDS = {"settings": _TABLE, "options": _TABLE, "measure": ("a list of names", is_names)} | dict.fromkeys(
+    ("name", "algorithm", "access"), _TEXT
+)

@@ -119,7 +119,7 @@ def test_a_failing_seed_is_told_and_the_others_are_kept(tmp_path, backend, room)
         (3, 1, "FloatingPointError: seed three is cursed")
     ] * 2
     assert len(files(tmp_path)) == 8
-    with pytest.raises(RunError, match="2 of 10 jobs failed.*Ucbvi on baited-lock.*seed 3.*seed three is cursed"):
+    with pytest.raises(RunError, match=r"2 of 10 jobs failed.*Ucbvi on baited-lock.*seed 3.*seed three is cursed"):
         end.check()
     with pytest.warns(UserWarning, match="2 of 10 seeds of 2 cells are missing"):
         assert 3 not in collect(tmp_path)["seed"]
@@ -151,9 +151,8 @@ def test_damaged_files_are_seen_and_made_again(tmp_path):
     data[len(data) // 3] ^= 1
     flipped.write_bytes(data)
     empty.write_bytes(b"")
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="3 of 6 seeds"), pytest.warns(UserWarning, match="3 damaged files"):
         assert collect(tmp_path).select(pl.struct("env.H", "seed").n_unique()).item() == 3
-    assert ["3 of 6 seeds" in str(w.message) or "3 damaged" in str(w.message) for w in told] == [True, True]
     assert len(run(TINY, tmp_path).jobs) == 3
     assert files(tmp_path) == before
 
