@@ -105,8 +105,13 @@ class Recorder:
     @contextmanager
     def listening(self) -> Iterator[Recorder]:
         """Listen until the end of the block, to this thread."""
-        before = sys.getprofile()
-        sys.setprofile(self._event)
+        before, unknown = sys.getprofile(), _Part("", "", "", False, False, (), {})
+        # most events are of code that is no part: they are turned away here
+        sys.setprofile(
+            lambda frame, event, arg: (
+                None if self._known.get(frame.f_code, unknown) is None else self._event(frame, event, arg)
+            )
+        )
         try:
             yield self
         finally:
