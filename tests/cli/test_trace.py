@@ -10,7 +10,8 @@ from polytheory.cli.main import call
 
 
 def test_the_steps_are_printed(capsys):
-    assert call("trace planning --env two-state --steps 2 stop=sup".split()) == 0
+    words = "planning --env two-state --steps 2 stop=sup"
+    assert call(["trace", *words.split()]) == 0
     out = capsys.readouterr().out
     assert out.startswith("ValueIteration on two-state (S = 2, A = 2, gamma = 0.8), seed 0\n")
     assert "0 + 0.8*(0.2*0.1 + 0.8*1)  0.656       *" in out  # .8 * (.02 + .8) = .656
@@ -18,7 +19,8 @@ def test_the_steps_are_printed(capsys):
 
 
 def test_one_state_and_later_steps(capsys):
-    assert call("trace planning --env frozenlake --env-set gamma=0.9 --after 5 --state 14".split()) == 0
+    words = "planning --env frozenlake --env-set gamma=0.9 --after 5 --state 14"
+    assert call(["trace", *words.split()]) == 0
     out = capsys.readouterr().out
     assert "\nstep 6\n" in out
     rows = [line.split()[0] for line in out.splitlines() if "0.9*(" in line]
