@@ -29,6 +29,8 @@ _MAKERS = {
     "windy-walk": ("windy_walk", "windy_walk"),
     "garnet": ("random_models", "garnet"),
     "random-linear": ("random_models", "random_linear"),
+    "simulated-linear": ("robust_problems", "simulated_linear"),
+    "american-put": ("robust_problems", "american_put"),
     "token-mdp": ("token_mdp", "token_mdp"),
     "layered-two-state": ("agnostic", "layered_two_state"),
     "psdp-trap": ("agnostic", "psdp_trap"),
