@@ -62,6 +62,7 @@ bench: $(BIN)/.installed
 	$(BIN)/python -m benchmarks.policy_gradient
 	$(BIN)/python -m benchmarks.log_probs
 	$(BIN)/python -m benchmarks.exploration
+	$(BIN)/python -m benchmarks.sweeps
 
 # Against TRL, where it is installed.
 bench-training: .venv-trl/.installed

@@ -91,10 +91,17 @@ def _run(cell: Cell, algorithm: Any, access: Any, oracle: Oracle, replica: int) 
     start = algorithm.init(access, cell.seed, replica)  # asks nothing of the access
     look = Look(oracle, algorithm, start, access.meter.replicas, cell.room == "scaled")
     recorder = Recorder(cell.measure, cell.density, look, access)
+    budget: dict[str, Any] = {cell.unit: cell.budget}
     end = run(
-        algorithm, access, **{cell.unit: cell.budget}, seed=cell.seed, replica=replica, callbacks=[recorder],
-        history=False, progress=False,
-    )  # fmt: skip
+        algorithm,
+        access,
+        **budget,
+        seed=cell.seed,
+        replica=replica,
+        callbacks=[recorder],
+        history=False,
+        progress=False,
+    )
     if end.status == Status.INTERRUPTED:
         raise KeyboardInterrupt
     columns = recorder.columns(end.steps)
