@@ -15,6 +15,7 @@ _MAKERS = {
     "two-state": ("two_state", "two_state"),
     "two-state-misspecified": ("two_state", "two_state_misspecified"),
     "puterman": ("two_state", "puterman"),
+    "three-state": ("three_state", "three_state"),
     "forest": ("classics", "forest"),
     "gambler": ("classics", "gambler"),
     "riverswim": ("chains", "riverswim"),

@@ -1,0 +1,1 @@
+"""Alignment: rewards designed for what the policy that optimises them does."""
