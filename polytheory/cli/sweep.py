@@ -29,6 +29,8 @@ def sweep(
 
     Exit code 1 when a cell failed: each is named on stderr with its seeds and the command that runs it again.
     """
+    import sys
+
     from polytheory.cli._output import print_json
     from polytheory.cli.verify import tell
     from polytheory.lab.sweeps.running import run_study
@@ -36,15 +38,14 @@ def sweep(
 
     asked = Study.read(study, small=small)
     folder = out or Path("sweeps") / (asked.name + ("-small" if small else ""))
-    end = run_study(
-        asked,
-        folder,
-        backend=backend,
-        jobs=jobs,
-        shard=None if shard is None else _shard(shard),
-        only=cell,
-        progress=True,
-    )
+    try:
+        end = run_study(
+            asked, folder, backend=backend, jobs=jobs, shard=None if shard is None else _shard(shard), only=cell,
+            progress=True,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept, the same command goes on", file=sys.stderr)
+        raise typer.Exit(130) from None
     again = " ".join(["polytheory sweep", _quoted(study), "--out", _quoted(folder), *(["--small"] if small else [])])
     if json:
         failed = [

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from polytheory.cli.main import call
 from polytheory.lab import collect
+from polytheory.lab.sweeps import standing
 
 TOML = """
 name = "tiny"
@@ -129,3 +132,26 @@ def test_a_local_ray_writes_the_same_files(study, tmp_path):
         files[backend] = {path.name: path.read_bytes() for path in Path(tmp_path, backend, "cells").iterdir()}
     assert files["ray"] == files["serial"]
     assert len(files["ray"]) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_the_command(study, tmp_path, blow):
+    """Ctrl-C reaches all processes of a terminal; a kill reaches the command alone. Either way nobody stays behind."""
+    study.write_text(TOML.replace("seeds = 4", "seeds = 2000"))  # far more than it will get to
+    sweep = subprocess.Popen(
+        [sys.executable, "-m", "polytheory.cli.main", "sweep", str(study), "--out", "out", "--jobs", "2"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while sweep.poll() is None and not list((tmp_path / "out" / "cells").glob("*.parquet")):
+        time.sleep(0.05)
+    (os.killpg if blow == signal.SIGINT else os.kill)(sweep.pid, blow)
+    _, err = sweep.communicate(timeout=120)  # returns when the last process that could write to the pipes is gone
+    if blow == signal.SIGINT:
+        assert sweep.returncode == 130
+        assert "interrupted: what was finished is kept, the same command goes on" in err
+    else:
+        assert sweep.returncode == -blow
+    at = standing(tmp_path / "out")
+    assert 0 < at.missing < 4000
+    assert at.damaged == []

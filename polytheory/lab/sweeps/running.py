@@ -19,7 +19,7 @@ from polytheory.lab.sweeps.cells import Cell, Job, blocks, missing
 from polytheory.lab.sweeps.folder import Found, look, open_folder, plan_of
 from polytheory.lab.sweeps.measures import measure_named
 from polytheory.lab.sweeps.study import Study
-from polytheory.lab.sweeps.work import Failure, perform
+from polytheory.lab.sweeps.work import Failure, follow, perform
 from polytheory.progress import Progress
 
 BACKENDS = ("loky", "ray", "serial")
@@ -177,7 +177,7 @@ def _workers(
     def handed_out() -> Iterator[Any]:
         for i in which:
             begun.append(i)
-            yield joblib.delayed(_numbered)(i, jobs[i], folder)
+            yield joblib.delayed(_numbered)(i, jobs[i], folder, parent=os.getpid())
 
     return joblib.Parallel(
         n_jobs=workers, backend="loky", batch_size=1, pre_dispatch="2*n_jobs", return_as="generator_unordered"
@@ -208,7 +208,9 @@ def _on_ray(jobs: Sequence[Job], folder: Path, workers: int | None, ended: Calla
         raise RunError(f"Ray lost a worker: {why}; what was finished is kept, the same sweep again goes on") from error
 
 
-def _numbered(i: int, job: Job, folder: Path) -> tuple[int, Failure | None]:
+def _numbered(i: int, job: Job, folder: Path, parent: int | None = None) -> tuple[int, Failure | None]:
+    if parent is not None:
+        follow(parent)
     return i, perform(job, folder)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import threading
+import time
 from functools import cache, lru_cache
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,13 +34,24 @@ class Failure(NamedTuple):
 
 def perform(job: Job, folder: Path) -> Failure | None:
     """Run a job and publish its rows; whatever goes wrong becomes a `Failure`."""
-    if parent_process() is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
     try:
         keep(folder, job, parquet(rows(job)))
     except Exception as error:
         return Failure(job, f"{type(error).__name__}: {' '.join(str(error).split())}")
     return None
+
+
+@cache
+def follow(parent: int) -> None:
+    """Make this process a worker: Ctrl-C is for its parent, and it ends when that is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)  # killed: nobody waits for results
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def rows(job: Job) -> dict[str, Any]:
