@@ -18,7 +18,9 @@ import typer
 from polytheory import __version__
 from polytheory.errors import PolytheoryError, RunError, UnknownNameError, is_out_of_memory
 
-COMMANDS = ("list", "show", "run", "trace", "sweep", "train", "verify", "check", "conform", "report", "measure")
+COMMANDS = (
+    "list", "show", "run", "trace", "sweep", "study", "fit", "train", "verify", "check", "conform", "report", "measure",
+)  # fmt: skip
 FAILED, BAD_INPUT, CRASH, INTERRUPTED = 1, 2, 3, 130
 
 # click's base of usage errors, which typer carries inside itself or takes from outside, depending on its version

@@ -66,18 +66,19 @@ class Exponent:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the stated exponent is within the interval; None where none was stated."""
-        return None if self.stated is None else self.low <= self.stated <= self.high
+        """Whether the stated exponent is not rejected, that is, within the interval; None where none was stated."""
+        return None if self.stated_p is None else self.stated_p >= 1 - self.level
 
     def at(self, x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """The fitted line."""
         return np.exp(self.intercept + self.slope * _scale(x, self.law))
 
     def __str__(self) -> str:
-        said = "" if self.stated is None else f"theorem says {self._term(self.stated)}; "
-        interval = f"[{self.low:.3g}, {self.high:.3g}]"
+        said = "" if self.stated is None else f"theorem says {self.term(self.stated)}; "
+        ends = (self.low, self.high) if self.law == "power" else (np.exp(self.low), np.exp(self.high))
+        interval = f"[{ends[0]:.3g}, {ends[1]:.3g}]"
         where = f"{self.level:.0%} interval, {self.x} = {self.start:g} to {self.stop:g}, {self.seeds} seeds"
-        text = f"{said}measured {self._term(self.slope)} {interval} ({where})"
+        text = f"{said}measured {self.term(self.slope)} {interval} ({where})"
         if self.skipped:
             side = "below" if self.start > self.skipped[0] else "above"
             text += f"; asymptotics not reached {side} {self.x} = {self.start:g}"
@@ -86,8 +87,9 @@ class Exponent:
             text += f"; no {self.law} law on this range: the local exponent goes from {bend}"
         return text
 
-    def _term(self, slope: float) -> str:
-        return f"{self.x}^{slope:.3g}" if self.law == "power" else f"e^({slope:.3g} {self.x})"
+    def term(self, slope: float) -> str:
+        """A slope in words: ``T^0.5``, or ``0.95^k`` for an exponential law."""
+        return f"{self.x}^{slope:.3g}" if self.law == "power" else f"{np.exp(slope):.4g}^{self.x}"
 
 
 def fit(
@@ -200,8 +202,7 @@ def _scale(x: np.ndarray, law: str) -> np.ndarray:
 
 
 def _ordered(logs: Logs, order: np.ndarray) -> Logs:
-    if logs.covariance is None or logs.resampled_covariance is None:
+    if logs.influence is None or logs.resampled_covariance is None:
         return Logs(logs.value[order], logs.resampled[:, order], None, None, logs.seeds)
-    both = np.ix_(order, order)
     inner = logs.resampled_covariance[:, order][:, :, order]
-    return Logs(logs.value[order], logs.resampled[:, order], logs.covariance[both], inner, logs.seeds)
+    return Logs(logs.value[order], logs.resampled[:, order], logs.influence[:, order], inner, logs.seeds)

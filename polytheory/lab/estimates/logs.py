@@ -32,29 +32,32 @@ LOST = 0.05  # share of resamples that may have no value (a mean of 0, a quantil
 
 @dataclass(frozen=True, eq=False)
 class Logs:
-    """``value`` [k] logs of the curve; ``resampled`` [B, k] those of the resamples, NaN where one has none; covariances
-    ``covariance`` [k, k] and ``resampled_covariance`` [B, k, k] of means, None for quantiles; ``seeds`` the fewest at a
-    point."""
+    """The curve, and what is needed for the error of any linear function of it.
+
+    Fields: ``value`` [k] logs of the curve; ``resampled`` [B, k] those of the resamples, NaN where one has none; ``influence``
+    [rows, k] with ``covariance of value = influence^T influence`` and ``resampled_covariance`` [B, k, k], of means, None for
+    quantiles; ``seeds`` the fewest at a point.
+    """
 
     value: Float[np.ndarray, " k"]
     resampled: Float[np.ndarray, "B k"]
-    covariance: Float[np.ndarray, "k k"] | None
+    influence: Float[np.ndarray, "rows k"] | None
     resampled_covariance: Float[np.ndarray, "B k k"] | None
     seeds: int
 
     def part(self, at: slice) -> Logs:
         """Some of the points."""
-        if self.covariance is None or self.resampled_covariance is None:
+        if self.influence is None or self.resampled_covariance is None:
             return Logs(self.value[at], self.resampled[:, at], None, None, self.seeds)
         inner = self.resampled_covariance[:, at, at]
-        return Logs(self.value[at], self.resampled[:, at], self.covariance[at, at], inner, self.seeds)
+        return Logs(self.value[at], self.resampled[:, at], self.influence[:, at], inner, self.seeds)
 
     def contrast(self, w: Float[np.ndarray, " k"]) -> Contrast:
         """``w . value`` with what is known of its error."""
         estimate, again = float(w @ self.value), self.resampled @ w
-        if self.covariance is None or self.resampled_covariance is None:
+        if self.influence is None or self.resampled_covariance is None:
             return Contrast(estimate, 1.0, _kept(again - estimate))
-        se = float(np.sqrt(max(w @ self.covariance @ w, 0.0)))
+        se = float(np.linalg.norm(self.influence @ w))
         if se <= 1e-12 * float(np.abs(w) @ (1 + np.abs(self.value))):  # nothing but rounding: all seeds agree
             return Contrast(estimate, 0.0, np.zeros(1))
         spread = np.sqrt(np.clip(np.einsum("j,bjl,l->b", w, self.resampled_covariance, w), 0, None))
@@ -111,21 +114,19 @@ def mean_logs(y: Float[np.ndarray, "seeds k"], *, paired: bool, resamples: int =
     if not (mean > 0).all():
         raise SettingError(f"point {int(np.argmin(mean))} is 0 in every run and has no logarithm; leave it out")
     rng = np.random.default_rng(seed)
+    away = np.where(here, y / mean - 1, 0.0) / np.sqrt(n * (n - 1.0))
     if paired:
         w = rng.multinomial(len(y), np.full(len(y), 1 / len(y)), size=resamples).astype(float)
         means, products = w @ y / len(y), np.einsum("bi,ij,il->bjl", w, y, y, optimize=True) / len(y)
-        cross = y.T @ y / len(y)
-        return _with_covariances(mean, cross, means, products, len(y) - 1.0, len(y))
+        return _with_covariances(mean, away, means, products, n)
     means, squares = np.empty((resamples, y.shape[1])), np.empty((resamples, y.shape[1]))
     for j, column in enumerate(y.T):
         x = column[here[:, j]]
         w = rng.multinomial(len(x), np.full(len(x), 1 / len(x)), size=resamples) / len(x)
         means[:, j], squares[:, j] = w @ x, w @ x**2
-    identity = np.eye(y.shape[1])
-    outer = mean[:, None] * mean  # independent points have covariance 0: the product of the means off the diagonal
-    cross = np.where(identity > 0, np.diag((filled**2).sum(axis=0) / n), outer)
+    identity = np.eye(y.shape[1])  # independent points have covariance 0: the product of the means off the diagonal
     products = np.where(identity > 0, squares[:, :, None] * identity, means[:, :, None] * means[:, None, :])
-    return _with_covariances(mean, cross, means, products, n - 1.0, int(n.min()))
+    return _with_covariances(mean, np.einsum("ij,jl->ijl", away, identity).reshape(-1, y.shape[1]), means, products, n)
 
 
 def passage_logs(found: list[Passages], *, q: float = 0.5, resamples: int = 1000, seed: int = 0) -> Logs:
@@ -152,20 +153,20 @@ def passage_logs(found: list[Passages], *, q: float = 0.5, resamples: int = 1000
     return Logs(np.log(value), np.log(again), None, None, len(times))
 
 
-def _with_covariances(mean, cross, means, products, degrees, seeds: int) -> Logs:
+def _with_covariances(mean, influence, means, products, n) -> Logs:
     """Delta method: ``cov(log m_j, log m_l) = (E y_j y_l / (m_j m_l) - 1) / (n - 1)``."""
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.where(means > 0, np.log(means), np.nan)
-        again = (products / (means[:, :, None] * means[:, None, :]) - 1) / degrees
-    covariance = (cross / (mean[:, None] * mean) - 1) / degrees
-    return Logs(np.log(mean), logs, covariance, again, seeds)
+        again = (products / (means[:, :, None] * means[:, None, :]) - 1) / (n - 1.0)
+    return Logs(np.log(mean), logs, influence, again, int(n.min()))
 
 
 def _kept(errors: np.ndarray) -> np.ndarray:
     kept = np.sort(errors[np.isfinite(errors)])
     if len(kept) < (1 - LOST) * len(errors):
         raise SettingError(
-            f"{len(errors) - len(kept)} of {len(errors)} resamples have no value (too many zeros); add seeds"
+            f"{len(errors) - len(kept)} of {len(errors)} resamples have no value (too many zeros, or runs that hardly "
+            "differ); add seeds"
         )
     return kept
 

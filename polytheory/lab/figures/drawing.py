@@ -28,7 +28,7 @@ def draw(curve: Curve, path: Path, *, width: float = 5.6, height: float = 3.6) -
             axes.set_yscale("log")
         data = [s for s in curve.series if not s.dashed]
         for i, s in enumerate(data):
-            _line(axes, s, i, curve)
+            _line(axes, s, i, curve, under=len(data) - 1 - i)
         for i, s in enumerate(x for x in curve.series if x.dashed):
             axes.plot(
                 *_shown(s, s.y, curve),
@@ -39,15 +39,19 @@ def draw(curve: Curve, path: Path, *, width: float = 5.6, height: float = 3.6) -
             )
         for item in curve.levels:
             axes.axhline(item.y, color=THEOREM, linewidth=0.9, linestyle=":", label=item.label)
+        values = sorted({v for s in data for v in s.x})
+        if not curve.log_x and len(values) <= 10 and all(float(v).is_integer() for v in values):
+            axes.set_xticks(values)  # a horizon of 3.5 means nothing
         axes.set(xlabel=curve.x_label, ylabel=curve.y_label, title=curve.title)
         if len(curve.series) + len(curve.levels) > 1:
             _legend(figure, axes, len(curve.series) + len(curve.levels))
         return save(figure, path)
 
 
-def _line(axes: Any, s: Series, i: int, curve: Curve) -> None:
+def _line(axes: Any, s: Series, i: int, curve: Curve, *, under: int) -> None:
     colour, few = COLOURS[i % len(COLOURS)], len(s.x) <= MARKED
-    mark = {"marker": MARKS[i % len(MARKS)]} if few else {}
+    # a line without marks is broader than those drawn over it, so that it shows where they coincide
+    mark = {"marker": MARKS[i % len(MARKS)]} if few else {"linewidth": 1.6 + 0.9 * min(under, 3)}
     axes.plot(*_shown(s, s.y, curve), color=colour, label=s.label, **mark)
     if s.low:
         x, low = _shown(s, s.low, curve)

@@ -21,8 +21,12 @@ def data(
     high: Float[np.ndarray, " k"] | None = None,
 ) -> Series:
     """Measured points; what is not finite is left out of the drawing."""
-    ends = [] if low is None or high is None else [_plain(low), _plain(high)]
-    return Series(label, [float(v) for v in x], _plain(y), *ends)
+    at = [float(v) for v in x]
+    return (
+        Series(label, at, _plain(y))
+        if low is None or high is None
+        else Series(label, at, _plain(y), _plain(low), _plain(high))
+    )
 
 
 def theorem(found: Exponent, label: str = "") -> Series | None:
@@ -34,8 +38,7 @@ def theorem(found: Exponent, label: str = "") -> Series | None:
     end = np.array([found.stop])
     rate = np.log(x / found.stop) if found.law == "power" else x - found.stop
     y = BESIDE * found.at(end)[0] * np.exp(found.stated * rate)
-    said = f"{found.x}^{found.stated:g}" if found.law == "power" else f"e^({found.stated:.4g} {found.x})"
-    return Series(label or f"theorem: {said}", x.tolist(), [float(v) for v in y], dashed=True)
+    return Series(label or f"theorem: {found.term(found.stated)}", x.tolist(), [float(v) for v in y], dashed=True)
 
 
 def _plain(values: np.ndarray) -> list[float | None]:

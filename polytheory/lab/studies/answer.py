@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polytheory._typing import Float
 from polytheory.errors import SettingError, UnknownNameError
 from polytheory.lab.estimates import band, fit, kaplan_meier, mean_logs, passage_logs, passages
 from polytheory.lab.estimates.exponents import Exponent
 from polytheory.lab.figures import laws
 from polytheory.lab.figures.page import Shown
 from polytheory.lab.records import Curve, Series
+from polytheory.lab.studies.orders import Line, orders
 from polytheory.lab.studies.question import RUNNING, Question
 
 if TYPE_CHECKING:
@@ -21,16 +21,6 @@ if TYPE_CHECKING:
 
 NAMES = ("method", "algorithm", "environment")
 MARKS = ("study", *NAMES, "budget", "room")  # with the knobs they name a cell
-
-
-@dataclass(frozen=True, eq=False)
-class Line:
-    """Runs of one line: ``y`` [seeds, k] at ``x`` [k], NaN where a point has fewer runs; ``paired`` where a row is a run."""
-
-    label: str
-    x: Float[np.ndarray, " k"]
-    y: Float[np.ndarray, "seeds k"]
-    paired: bool
 
 
 @dataclass(frozen=True)
@@ -47,70 +37,73 @@ def answer(question: Question, table: polars.DataFrame) -> Answer:
 
     Raises `UnknownNameError` for a column that is not there, `SettingError` where no row is left or a line mixes several cells.
     """
-    rows = _rows(question, table)
-    lines = [_line(question, label, part) for label, part in _parts(question, rows)]
+    lines = []
+    for y in question.measures:
+        rows = _rows(question, y, table)
+        lines += [_line(question, y, _label(question, y, words), part) for words, part in _parts(question, rows)]
     return _passage_answer(question, lines) if question.eps else _curve_answer(question, lines)
 
 
-def _rows(question: Question, table: polars.DataFrame) -> polars.DataFrame:
-    for name in (question.y, *([] if question.eps else [question.x]), *question.lines, *question.where):
+def _label(question: Question, y: str, words: list[str]) -> str:
+    label = ", ".join([*words, *([y] if len(question.measures) > 1 else [])])
+    return question.labels.get(label, label)
+
+
+def _rows(question: Question, y: str, table: polars.DataFrame) -> polars.DataFrame:
+    for name in (y, *([] if question.eps else [question.x]), *question.lines, *question.where):
         if name not in table.columns:
             raise UnknownNameError("column of the results", name, table.columns)
     for name, value in question.where.items():
         table = table.filter(table[name].is_in(value if isinstance(value, list) else [value]))
-    rows = table.filter(table[question.y].is_not_null() & table[question.y].cast(float).is_not_nan())
+    rows = table.filter(table[y].is_not_null() & table[y].cast(float).is_not_nan())
     if not len(rows):
-        raise SettingError(f"no row of the results has {question.y}" + (f" with {dict(question.where)}" if question.where else ""))
+        raise SettingError(
+            f"no row of the results has {y}" + (f" with {dict(question.where)}" if question.where else "")
+        )
     return rows
 
 
-def _parts(question: Question, rows: polars.DataFrame) -> list[tuple[str, polars.DataFrame]]:
-    names = list(question.lines) or [c for c in _marks(rows) if c != question.x and rows[c].n_unique() > 1]
+def _parts(question: Question, rows: polars.DataFrame) -> list[tuple[list[str], polars.DataFrame]]:
+    names = list(question.lines) or [
+        c for c in _marks(rows) if c != question.x and rows[c].n_unique() > 1 and not _follows(rows, c, question.x)
+    ]
     if not question.lines and "algorithm" in names and "method" in names:
         names.remove("method")
     if not names:
-        return [(question.labels.get("", rows["algorithm"][0]), rows)]
-    parts = []
-    for key, part in rows.partition_by(names, as_dict=True, maintain_order=True).items():
-        words = [_word(name, value) for name, value in zip(names, key, strict=True) if value is not None]
-        label = ", ".join(words)
-        parts.append((question.labels.get(label, label), part))
-    return parts
+        return [([rows["algorithm"][0]] if len(question.measures) == 1 else [], rows)]
+    parts = rows.partition_by(names, as_dict=True, maintain_order=True).items()
+    return [([_word(n, v) for n, v in zip(names, key, strict=True) if v is not None], part) for key, part in parts]
 
 
-def _line(question: Question, label: str, part: polars.DataFrame) -> Line:
+def _line(question: Question, measure: str, label: str, part: polars.DataFrame) -> Line:
     along = question.x in RUNNING or bool(question.eps)
     marks = [c for c in _marks(part) if c != question.x]
-    mixed = [c for c in marks if part[c].n_unique() > 1]
+    mixed = [c for c in marks if part[c].n_unique() > 1 and (along or not _follows(part, c, question.x))]
     if mixed:
-        raise SettingError(f"the line {label!r} mixes several values of {mixed[0]}; put it into lines, or choose one by where")
+        raise SettingError(
+            f"the line {label!r} mixes several values of {mixed[0]}; put it into lines, or choose one by where"
+        )
     x = "episodes" if question.eps else question.x
     if along:
         steps = part["step"].unique().sort()
-        wide = part.pivot(on="step", index="seed", values=question.y, sort_columns=False).sort("seed")
+        wide = part.pivot(on="step", index="seed", values=measure, sort_columns=False).sort("seed")
         y = wide.select(str(s) for s in steps).to_numpy().astype(float)
-        at = part.group_by("step").agg(part_mean(x)).sort("step")[x].to_numpy().astype(float)
+        at = np.array([part.filter(part["step"] == s)[x].mean() for s in steps], dtype=float)
         return Line(label, at, y, paired=True)
     last = part.sort("step").group_by([x, "seed"], maintain_order=True).last().sort(x, "seed")
-    groups = [g[question.y].to_numpy().astype(float) for g in last.partition_by(x, maintain_order=True)]
+    groups = [g[measure].to_numpy().astype(float) for g in last.partition_by(x, maintain_order=True)]
     y = np.full((max(map(len, groups)), len(groups)), np.nan)
     for j, group in enumerate(groups):
         y[: len(group), j] = group
     return Line(label, last[x].unique(maintain_order=True).to_numpy().astype(float), y, paired=False)
 
 
-def part_mean(x: str) -> Any:
-    """The mean of a column."""
-    import polars
-
-    return polars.col(x).mean()
-
-
 def _curve_answer(question: Question, lines: list[Line]) -> Answer:
     series, found, refused, beside = [], {}, {}, []
     for line in lines:
-        series.append(_series(line, question))
-        if question.fits:
+        stated = any(question.labels.get(x, x) == line.label for x in question.statements)
+        series.append(replace(_series(line, question), dashed=stated))
+        if question.fits(line.label):
             try:
                 found[line.label] = _fitted(question, line)
             except SettingError as error:
@@ -118,7 +111,9 @@ def _curve_answer(question: Question, lines: list[Line]) -> Answer:
                 continue
             drawn = laws.theorem(found[line.label])
             beside += [drawn] if drawn is not None and not beside else []
-    return _answer(question, series + beside, found, refused, question.x, question.y)
+    y = " and ".join(question.measures)
+    made = _answer(question, series + beside, found, refused, question.x, y)
+    return replace(made, shown=replace(made.shown, findings=[*made.shown.findings, *orders(question, lines)]))
 
 
 def _fitted(question: Question, line: Line) -> Exponent:
@@ -131,7 +126,7 @@ def _fitted(question: Question, line: Line) -> Exponent:
     logs = mean_logs(np.ascontiguousarray(line.y[:, kept]), paired=line.paired)
     return fit(
         line.x[kept], logs, stated=question.stated(line.label), law=question.law, towards=question.towards,
-        level=question.level, names=(question.x_label or _short(question.x), question.y_label or _short(question.y)),
+        level=question.level, names=(question.x_label or _short(question.x), question.y_label or _short(question.measures[0])),
     )  # fmt: skip
 
 
@@ -144,7 +139,7 @@ def _passage_answer(question: Question, lines: list[Line]) -> Answer:
         n = np.array([c.quantile(question.quantile) for c in curves])
         ends = np.array([c.quantile_interval(question.quantile, level=question.level) for c in curves])
         series.append(laws.data(line.label, eps, n, ends[:, 0], ends[:, 1]))
-        if question.fits:
+        if question.fits(line.label):
             kept = np.flatnonzero(np.isfinite(n) & (n > 0))
             try:
                 found[line.label] = fit(
@@ -156,7 +151,9 @@ def _passage_answer(question: Question, lines: list[Line]) -> Answer:
                 continue
             drawn = laws.theorem(found[line.label])
             beside += [drawn] if drawn is not None and not beside else []
-        censored = [f"{1 - e.observed.mean():.0%} at {x:g}" for e, x in zip(events, eps, strict=True) if not e.observed.all()]
+        censored = [
+            f"{1 - e.observed.mean():.0%} at {x:g}" for e, x in zip(events, eps, strict=True) if not e.observed.all()
+        ]
         if censored:
             refused[f"{line.label}: censored runs"] = ", ".join(censored)
     return _answer(question, series + beside, found, refused, "eps", f"N(eps), {question.passage}")
@@ -164,7 +161,7 @@ def _passage_answer(question: Question, lines: list[Line]) -> Answer:
 
 def _answer(question: Question, series: list[Series], found: dict, refused: dict, x: str, y: str) -> Answer:
     curve = Curve(
-        title=question.title or f"{question.y} against {question.x}", x_label=question.x_label or x, y_label=question.y_label or y,
+        title=question.title or f"{y} against {x}", x_label=question.x_label or x, y_label=question.y_label or y,
         series=series, log_x="x" in question.log, log_y="y" in question.log, caption=question.caption,
     )  # fmt: skip
     findings = [f"{label}: {e}" for label, e in found.items()]
@@ -191,6 +188,14 @@ def _spread(kept: np.ndarray, x: np.ndarray, points: int) -> np.ndarray:
 
 def _marks(rows: polars.DataFrame) -> list[str]:
     return [c for c in rows.columns if c in MARKS or c.startswith(("env.", "algo."))]
+
+
+def _follows(rows: polars.DataFrame, name: str, x: str) -> bool:
+    """Whether a column is known once x is, as a setting that takes the budget."""
+    if x in RUNNING or x not in rows.columns:
+        return False
+    known = rows.filter(rows[name].is_not_null())
+    return len(known.select(name, x).unique()) == known[x].n_unique()
 
 
 def _word(name: str, value: Any) -> str:
