@@ -103,6 +103,20 @@ def factor_features(phi: Any, S: int, A: int) -> Float[np.ndarray, "S A d"]:
     return given
 
 
+def check_mixture(shape: tuple[int, ...], phi: Any, nominal: Any, ridge: float) -> None:
+    """Shapes and ranges of a mixture of reward models. Raises `ShapeError`, `SettingError`, `NotStochasticError`."""
+    phi, nominal = np.asarray(phi), np.asarray(nominal)
+    if len(shape) != 2 or phi.ndim != 2 or phi.shape[0] != shape[0] or nominal.shape != (phi.shape[1], shape[1]):
+        raise ShapeError(
+            f"scores [n, M], domains [n, d] and nominal mixtures [d, M] must fit; got {list(shape)}, {list(phi.shape)} and "
+            f"{list(nominal.shape)}"
+        )
+    check_distributions(phi, "domains")
+    check_distributions(nominal, "nominal")
+    if not (ridge >= 0 and np.isfinite(ridge)):
+        raise SettingError(f"ridge = {ridge}; it is >= 0 and finite")
+
+
 def check_fail_state(fail_state: int | None, S: int) -> None:
     """Raise `SettingError` unless it is None or one of S states."""
     if fail_state is not None and not 0 <= fail_state < S:

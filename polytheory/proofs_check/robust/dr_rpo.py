@@ -1,10 +1,11 @@
-"""The claims of DR-RPO, in two groups, and what `polytheory verify` solves for it."""
+"""The claims of DR-RPO, in three groups, and what `polytheory verify` solves for it."""
 
 from typing import Any
 
 from polytheory.models.robust_problems import simulated_linear
 from polytheory.proofs_check.claims import Demo
 from polytheory.proofs_check.robust import dr_rpo_learning_claims as dr_rpo_learning_claims
+from polytheory.proofs_check.robust import dr_rpo_mixture_claims as dr_rpo_mixture_claims
 from polytheory.proofs_check.robust import dr_rpo_planning_claims as dr_rpo_planning_claims
 
 

@@ -340,7 +340,7 @@ def robust_policies_win_after_a_collapse(_: None, room: Room) -> Margin:
     returns = []
     for radius in (one_factor(0.5), np.zeros((3, 4))):
         trace = room.run("DrRpo", access, **{**settings, "radius": radius})
-        policies = np.concatenate([np.asarray(p.tables()).reshape(-1, 3, 5, 16) for p in trace.policies])
+        policies = np.concatenate([np.asarray(p.table()).reshape(-1, 3, 5, 16) for p in trace.policies])
         returns.append([
             np.mean([value(simulated_linear(collapse=q).to_tabular(), pi) for pi in policies]) for q in (0.0, 0.6, 0.8, 1.0)
         ])  # fmt: skip

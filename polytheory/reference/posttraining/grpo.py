@@ -33,6 +33,7 @@ from polytheory.reference.posttraining.pairs import ipo as ipo
 from polytheory.reference.posttraining.rewards import dynamic_sampling as dynamic_sampling
 from polytheory.reference.posttraining.rewards import informative
 from polytheory.reference.posttraining.rewards import overlong_shaping as overlong_shaping
+from polytheory.reference.posttraining.robust_scores import worst_mixture_score as worst_mixture_score
 from polytheory.reference.posttraining.softmax import TabularSoftmax as TabularSoftmax
 
 ADVANTAGES = ("group", "rloo")

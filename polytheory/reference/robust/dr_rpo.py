@@ -47,6 +47,7 @@ from polytheory.reference.exploration.episodic import (
     value_caps,
 )
 from polytheory.reference.robust.factor_duals import factor_values as factor_values
+from polytheory.reference.robust.mixtures import worst_mixture as worst_mixture
 from polytheory.reference.robust.regularised import plan as plan
 from polytheory.reference.robust.regularised import soft_policy as soft_policy
 from polytheory.reference.robust.regularised import soft_value as soft_value

@@ -33,6 +33,7 @@ from polytheory.scaled.posttraining.pairs import ipo as ipo
 from polytheory.scaled.posttraining.rewards import dynamic_sampling as dynamic_sampling
 from polytheory.scaled.posttraining.rewards import informative
 from polytheory.scaled.posttraining.rewards import overlong_shaping as overlong_shaping
+from polytheory.scaled.posttraining.robust_scores import worst_mixture_score as worst_mixture_score
 from polytheory.scaled.posttraining.softmax import TabularSoftmax as TabularSoftmax
 
 ADVANTAGES = ("group", "rloo")

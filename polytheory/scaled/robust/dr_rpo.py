@@ -15,6 +15,7 @@ from polytheory.scaled.exploration.actors import StagedPolicy, mirror_step
 from polytheory.scaled.exploration.critics import Seen, gram
 from polytheory.scaled.exploration.episodic import EpisodicLearner, EpisodicState, Many, check_spec
 from polytheory.scaled.robust.factor_duals import factor_values as factor_values
+from polytheory.scaled.robust.mixtures import worst_mixture as worst_mixture
 
 
 def soft_value(q: Float[torch.Tensor, "*k A"], log_ref: Float[torch.Tensor, "*r A"], eta: float):

@@ -63,7 +63,7 @@ def test_suboptimality_falls_with_the_episodes(nominal):
     for replica in range(2):
         state = learner.init(world, 0, replica)
         for _ in range(200):
-            losses.append(suboptimality(nominal, learner.policy(state).tables(), best, "tv", radius, eta=0.05))
+            losses.append(suboptimality(nominal, learner.policy(state).table(), best, "tv", radius, eta=0.05))
             state, _ = learner.step(state, world)
     losses = np.array(losses).reshape(2, 200)
     assert losses.min() >= -1e-12
@@ -75,7 +75,7 @@ def test_a_large_eta_plays_the_reference_policy(nominal):
     reference = rng.dirichlet(np.ones(16), (3, 5))
     learner = DrRpo(phi=nominal.phi, eta=1e9, reference=reference)
     done = run(learner, access(nominal), steps=5, progress=False)
-    assert_allclose(done.policy.tables(), reference, rtol=1e-7)
+    assert_allclose(done.policy.table(), reference, rtol=1e-7)
 
 
 def test_a_moving_reference_follows_the_best_action(nominal):
@@ -83,8 +83,8 @@ def test_a_moving_reference_follows_the_best_action(nominal):
         run(DrRpo(phi=nominal.phi, radius=0.0, eta=1.0, moving_reference=x), access(nominal), steps=60, progress=False)
         for x in (False, True)
     )
-    best = fixed.policy.tables()[0, 0].max()
-    assert moving.policy.tables()[0, 0].max() > 2 * best
+    best = fixed.policy.table()[0, 0].max()
+    assert moving.policy.table()[0, 0].max() > 2 * best
 
 
 def test_rewards_are_estimated_where_they_are_not_known(nominal):
