@@ -62,9 +62,14 @@ def random_torso(inputs: int, width: int, *, seed: int = 0) -> torch.nn.Module:
 class DeepState:
     """State of the deep learner.
 
-    Fields: ``theta`` parameters of the torso by name; ``w`` [A, k]; ``Lambda`` [A, k, k] of all data; ``frozen`` [A, k, k] the
-    inverse at the last switch; ``log_det`` at the last switch; the data ``observations`` [N, obs], ``actions``, ``rewards``,
-    ``after`` [N, obs], ``goes_on`` [N]; ``since_reset``, ``switches``, ``t`` counters; ``seed``, ``replica``.
+    Fields:
+        theta: parameters of the torso by name.
+        w: [A, k] the last layer.
+        Lambda: [A, k, k] of all data. frozen: [A, k, k] its inverse at the last switch.
+        log_det: of Lambda at the last switch, summed over the actions.
+        points: [m, obs] the observations met, each once. phi: [m, k] their features.
+        at, actions, rewards, after, goes_on: [N] the data; ``at`` and ``after`` are rows of ``points``.
+        since_reset, switches, t: counters. seed, replica.
     """
 
     theta: dict[str, torch.Tensor]
@@ -72,7 +77,9 @@ class DeepState:
     Lambda: torch.Tensor
     frozen: torch.Tensor
     log_det: float
-    observations: torch.Tensor
+    points: torch.Tensor
+    phi: torch.Tensor
+    at: torch.Tensor
     actions: torch.Tensor
     rewards: torch.Tensor
     after: torch.Tensor
@@ -142,10 +149,10 @@ class DeepNora:
         sample = self.encode(0, _first_states(access))
         k, A = self.features(theta, sample).shape[-1], access.spec.A
         Lambda = self.lam * torch.eye(k, dtype=torch.float64).repeat(A, 1, 1)
-        nothing, empty = sample[:0], torch.zeros(0, dtype=torch.float64)
+        none = torch.zeros(0, dtype=torch.float64)
         return DeepState(
-            theta, torch.zeros(A, k, dtype=torch.float64), Lambda, torch.linalg.inv(Lambda), _log_det(Lambda), nothing,
-            empty.long(), empty, nothing, empty.bool(), 0, 0, 0, seed, replica,
+            theta, torch.zeros(A, k, dtype=torch.float64), Lambda, torch.linalg.inv(Lambda), _log_det(Lambda), sample[:0],
+            none.view(0, k), none.long(), none.long(), none, none.long(), none.bool(), 0, 0, 0, seed, replica,
         )  # fmt: skip
 
     def features(self, theta: dict[str, torch.Tensor], observations: torch.Tensor) -> Float[torch.Tensor, "n k"]:
@@ -155,8 +162,14 @@ class DeepNora:
 
     def q(self, state: DeepState, phi: Float[torch.Tensor, "n k"]) -> Float[torch.Tensor, "n A"]:
         """The frozen optimistic critic on features."""
-        width = torch.einsum("nk,akj,nj->na", phi, state.frozen, phi).clamp(min=0.0).sqrt()
-        return (phi @ state.w.T + self.radius * width).clamp(*self.value_range)
+        return self._clipped(phi @ state.w.T + self._bonus(state, phi))
+
+    def _clipped(self, q: Float[torch.Tensor, "n A"]) -> Float[torch.Tensor, "n A"]:
+        return q.clamp(*self.value_range)
+
+    def _bonus(self, state: DeepState, phi: Float[torch.Tensor, "n k"]) -> Float[torch.Tensor, "n A"]:
+        square = torch.stack([((phi @ inverse) * phi).sum(-1) for inverse in state.frozen], dim=-1)
+        return self.radius * square.clamp(min=0.0).sqrt()
 
     def policy(self, state: DeepState) -> DeepPolicy:
         """The policy that is played next."""
@@ -193,51 +206,67 @@ class DeepNora:
         over = last.reshape(-1, *(1,) * (following.ndim - 1))
         following = torch.where(over, traj.final_states[row], following)
         goes_on = ~(last & traj.finished[row])
-        stage = torch.where(goes_on, t + 1, t)  # a state after the end is never valued
-        new = (
-            self.encode(t, traj.states[row, t]), traj.actions[row, t], traj.rewards[row, t].double(),
-            self.encode(stage, following), goes_on,
-        )  # fmt: skip
-        names = ("observations", "actions", "rewards", "after", "goes_on")
-        for name, x in zip(names, new, strict=True):
+        # a state after the end is never valued: its stage does not matter
+        met = torch.cat([self.encode(t, traj.states[row, t]), self.encode(torch.where(goes_on, t + 1, t), following)])
+        rows = self._points(state, met)
+        now, after = rows.split(len(row))
+        columns = {
+            "at": now, "actions": traj.actions[row, t], "rewards": traj.rewards[row, t].double(), "after": after,
+            "goes_on": goes_on,
+        }  # fmt: skip
+        for name, x in columns.items():
             setattr(state, name, torch.cat([getattr(state, name), x]))
-        phi = self.features(state.theta, new[0])
         for a in range(len(state.w)):
-            own = phi[new[1] == a]
+            own = state.phi[now[columns["actions"] == a]]
             state.Lambda[a] += own.T @ own
+
+    def _points(self, state: DeepState, met: torch.Tensor) -> torch.Tensor:
+        """Rows of ``state.points`` that hold the observations ``met``; new ones are added at the end, with features."""
+        known = len(state.points)
+        both, inverse = torch.unique(torch.cat([state.points, met]), dim=0, return_inverse=True)
+        # number the distinct rows by first appearance, so that those known keep their places
+        first = torch.full((len(both),), len(inverse)).scatter_reduce(0, inverse, torch.arange(len(inverse)), "amin")
+        order = first.argsort()
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order))
+        fresh = both[order[known:]]
+        state.points = torch.cat([state.points, fresh])
+        state.phi = torch.cat([state.phi, self.features(state.theta, fresh)])
+        return place[inverse[known:]]
 
     def _switch(self, state: DeepState) -> None:
         """Fit the torso, then the last layer to its fixed point, on all data."""
         if self.torso_steps:
             self._fit_torso(state)
         with torch.no_grad():
-            phi, phi_after = (self.features(state.theta, x) for x in (state.observations, state.after))
-            own = [(state.actions == a).nonzero()[:, 0] for a in range(len(state.w))]
-            eye = self.lam * torch.eye(phi.shape[-1], dtype=torch.float64)
-            state.Lambda = torch.stack([eye + phi[i].T @ phi[i] for i in own])
+            A, m = len(state.w), len(state.points)
+            pair = state.actions * m + state.at
+            if self.torso_steps:
+                state.phi = self.features(state.theta, state.points)
+                n = torch.bincount(pair, minlength=A * m).view(A, m, 1)
+                state.Lambda = self.lam * torch.eye(state.phi.shape[-1]).double() + (n * state.phi).mT @ state.phi
             state.frozen = torch.linalg.inv(state.Lambda)
             state.log_det = _log_det(state.Lambda)
-            bonus = (
-                self.radius * torch.einsum("nk,akj,nj->na", phi_after, state.frozen, phi_after).clamp(min=0.0).sqrt()
-            )
-            solve = [state.frozen[a] @ phi[i].T for a, i in enumerate(own)]
+            bonus = self._bonus(state, state.phi)
             for _ in range(self.sweeps):
-                y = self._targets(state, (phi_after @ state.w.T + bonus).clamp(*self.value_range))
-                state.w = torch.stack([solve[a] @ y[i] for a, i in enumerate(own)])
+                y = self._targets(state, self._clipped(state.phi @ state.w.T + bonus))
+                sums = torch.zeros(A * m, dtype=torch.float64).index_add_(0, pair, y).view(A, m)
+                state.w = torch.einsum("akj,aj->ak", state.frozen, sums @ state.phi)
 
-    def _targets(self, state: DeepState, q_after: Float[torch.Tensor, "n A"]) -> Float[torch.Tensor, " n"]:
-        return state.rewards + self.gamma * torch.where(state.goes_on, q_after.amax(-1), 0.0)
+    def _targets(self, state: DeepState, q: Float[torch.Tensor, "m A"]) -> Float[torch.Tensor, " N"]:
+        """What is regressed on, from the values of all points."""
+        return state.rewards + self.gamma * torch.where(state.goes_on, q.amax(-1)[state.after], 0.0)
 
     def _fit_torso(self, state: DeepState) -> None:
         theta = {name: x.clone().requires_grad_() for name, x in state.theta.items()}
         head = state.w.clone().requires_grad_()
         optimiser = torch.optim.Adam([*theta.values(), head], lr=self.lr)
         with torch.no_grad():
-            y = self._targets(state, self.q(state, self.features(state.theta, state.after)))
+            y = self._targets(state, self.q(state, state.phi))
         g = torch.Generator().manual_seed(state.seed * 1_000_003 + state.t)
         for _ in range(self.torso_steps):
             i = torch.randint(len(y), (min(256, len(y)),), generator=g)
-            predicted = (self.features(theta, state.observations[i]) * head[state.actions[i]]).sum(-1)
+            predicted = (self.features(theta, state.points[state.at[i]]) * head[state.actions[i]]).sum(-1)
             optimiser.zero_grad()
             ((predicted - y[i]) ** 2).mean().backward()
             optimiser.step()

@@ -38,7 +38,8 @@ def played(depth, steps, **settings):
 def test_with_one_hot_cells_it_is_ridge_on_counts():
     depth, lam, radius = 3, 0.1, 0.3
     learner, state, _ = played(depth, 12, rise=1e-12, lam=lam, radius=radius, sweeps=depth, eta=0.1)
-    cell, action, after = state.observations.argmax(-1).numpy(), state.actions.numpy(), state.after.argmax(-1).numpy()
+    number = state.points.argmax(-1)
+    cell, action, after = number[state.at].numpy(), state.actions.numpy(), number[state.after].numpy()
     q, v = np.zeros((depth * depth, 2)), np.zeros(depth * depth)
     for _ in range(depth):  # by counting, row by row from the last one
         for c in range(depth * depth):
@@ -80,7 +81,7 @@ def test_a_torso_that_is_fitted_moves_and_the_values_stay_in_range():
     learner, state, _ = played(3, 8, torso=torso, torso_steps=5, high=1.2, rise=0.5)
     moved = [float((state.theta[k] - x.detach()).abs().max()) for k, x in torso.named_parameters()]
     assert max(moved) > 0
-    q = learner.q(state, learner.features(state.theta, state.observations))
+    q = learner.q(state, learner.features(state.theta, state.points))
     assert 0 <= float(q.min()) <= float(q.max()) <= 1.2
 
 
@@ -97,7 +98,7 @@ def test_it_runs_on_mountain_car():
     assert bool(state.goes_on.all())  # cut, not ended: the value goes on
     assert info["return"] == -30
     # the observation after a step is the one in which the next step was taken
-    assert_allclose(state.after[:29], state.observations[1:30])
+    assert_allclose(state.after[:29], state.at[1:30])
 
 
 @pytest.mark.parametrize(
