@@ -1,79 +1,182 @@
-"""Figures of the exploration pages: `python docs/make_exploration_figures.py [--depths 4 6 8] [--limit 300] [--out FOLDER]`.
+"""Figures of docs/methods/optimistic-actor-critic.md: `python docs/make_exploration_figures.py [--quick] [--jobs 2]`.
 
-Episodes until DeepSea of a given depth is solved (the treasure found in half of the last 20 episodes), deep NORA against the
-same network with an epsilon-greedy actor-critic and no bonus; one seed. Writes the picture and its numbers.
+`deep_sea`: episodes until DeepSea of a given depth is solved (the treasure found in half of the last 20 episodes), deep NORA
+against the same network with an epsilon-greedy actor-critic and no bonus. `regret`: exact regret of the tables and features
+over episodes, with log-log slopes, with and without optimism. Every number goes to a JSON file beside the picture as soon as
+it is known; what is there already is not run again (`--fresh` runs it again). `--quick` is a smoke test of both.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 from polytheory import models
 from polytheory.access import Online
 from polytheory.errors import require
-from polytheory.scaled.exploration.deep import DeepNora, one_hot_cells, random_torso
+from polytheory.lab.pool import each
+from polytheory.models.random_models import random_linear
+from polytheory.proofs_check.claims import Room
+from polytheory.proofs_check.exploration.learning_claims import curves, slope
+from polytheory.proofs_check.exploration.oac_instances import World
 
-KINDS = {
-    "optimistic (bonus of the last layer, rare switching, resets)": {"eta": 20.0, "radius": 0.2},
-    "epsilon-greedy (same network, no bonus)": {"eta": 20.0, "radius": 0.0, "epsilon": 0.1, "reset": False},
+WINDOW = 20  # episodes, of which half must find the treasure
+KINDS = {"optimistic": {"radius": 0.2}, "epsilon-greedy": {"radius": 0.0, "epsilon": 0.1, "reset": False}}
+LABELS = {
+    "optimistic": "optimistic: bonus of the last layer, rare switching, resets",
+    "epsilon-greedy": "epsilon-greedy: same network, no bonus",
 }
-WINDOW = 20
+COLOURS = {"optimistic": "#0072b2", "epsilon-greedy": "#c04a00", "NORA": "#0072b2", "without optimism": "#c04a00"}
+Z = 1.96  # intervals of 95 %
 
 
-def episodes_to_solve(depth: int, limit: int, settings: dict, seed: int = 0) -> int | None:
-    """Episodes played when the treasure was found in half of the last `WINDOW`; None where that did not happen."""
+# ---- DeepSea -------------------------------------------------------------------------------------------------------
+
+
+def episodes_to_solve(kind: str, depth: int, seed: int, limit: int) -> dict[str, Any]:
+    """Episodes played when the treasure was found in half of the last `WINDOW` (None where that did not happen)."""
+    from polytheory.scaled.exploration.deep import DeepNora, one_hot_cells, random_torso
+
     access = Online(models.make("deep-sea", depth=depth)).replicate(1)
-    torso = random_torso(depth * depth, 8 * depth)
-    learner = DeepNora(torso, depth, (0.0, 1.0), one_hot_cells(depth), **settings)
+    # as many features as cells: with fewer, visits to some cells take away the bonus of others
+    torso = random_torso(depth * depth, depth * depth, seed=seed)
+    learner = DeepNora(torso, depth, (0.0, 1.0), one_hot_cells(depth), eta=20.0, rise=10.0, sweeps=depth, **KINDS[kind])
     state, found = learner.init(access, seed), []
-    while len(found) < limit:
+    while len(found) < limit and (len(found) < WINDOW or np.mean(found[-WINDOW:]) < 0.5):
         state, info = learner.step(state, access)
         found.append(info["return"] > 0.5)
-        if len(found) >= WINDOW and np.mean(found[-WINDOW:]) >= 0.5:
-            return len(found)
-    return None
+    solved = len(found) >= WINDOW and bool(np.mean(found[-WINDOW:]) >= 0.5)
+    return {"episodes": len(found) if solved else None, "found": sum(found), "switches": state.switches}
 
 
-def draw(rows: dict, depths: list[int], limit: int, path: Path) -> None:
-    """The picture; depths that were not solved are open marks at the limit."""
-    matplotlib = require("matplotlib", "lab")
-    matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.hashsalt": "polytheory", "svg.fonttype": "none"})
-    plt = require("matplotlib.pyplot", "lab")
+def draw_deep_sea(done: dict[str, Any], limit: int, path: Path) -> None:
+    """Medians over seeds, every seed as a dot; what was not solved is an open mark at the limit."""
+    plt = _pyplot()
     figure, axes = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
-    for (name, solved), colour in zip(rows.items(), ("#0072b2", "#c04a00"), strict=True):
-        done = [(d, x) for d, x in zip(depths, solved, strict=True) if x is not None]
-        axes.plot(*(zip(*done, strict=True) if done else ([], [])), marker="o", color=colour, label=name)
-        missed = [d for d, x in zip(depths, solved, strict=True) if x is None]
-        axes.plot(missed, [limit] * len(missed), "o", mfc="none", color=colour)
+    for kind in KINDS:
+        cells = [(*map(int, key.split("/")[1:]), x["episodes"]) for key, x in done.items() if key.startswith(kind)]
+        depths = sorted({depth for depth, _, _ in cells})
+        own = {d: [limit if n is None else n for depth, _, n in cells if depth == d] for d in depths}
+        axes.plot(depths, [statistics.median(own[d]) for d in depths], color=COLOURS[kind], label=LABELS[kind])
+        for depth, _, n in cells:
+            face = "none" if n is None else COLOURS[kind]
+            axes.plot(depth, limit if n is None else n, "o", color=COLOURS[kind], mfc=face, markersize=5)
     axes.set(xlabel="depth of DeepSea", ylabel="episodes until solved", yscale="log")
-    axes.set_title(f"open: not solved in {limit} episodes", fontsize=9)
+    axes.set_title(f"median and every seed; open: not solved in {limit} episodes", fontsize=9)
     axes.legend(fontsize=8)
     figure.savefig(path, metadata={"Date": None})
 
 
+# ---- regret --------------------------------------------------------------------------------------------------------
+
+
+def _worlds() -> dict[str, World]:
+    linear = random_linear(S=10, A=4, d=3, horizon=4, seed=7)
+    return {
+        "RiverSwim": World(models.make("riverswim", S=4, horizon=8)),
+        "combination lock, 8 digits": World(models.make("baited-lock", H=8), settings={"value_bound": 1.2, "lam": 0.3}),
+        "random linear MDP": World(linear.to_tabular(), linear.phi),
+    }
+
+
+REGRET_KINDS = {"NORA": {"bonus_scale": 2.0}, "without optimism": {"bonus_scale": 0.0}}
+
+
+def regret(kind: str, world: str, episodes: int, runs: int) -> dict[str, Any]:
+    """Mean exact regret at some episodes, and the log-log slope between T / 4 and T with its 95 % interval."""
+    made = _worlds()[world]
+    features = {} if made.phi is None else {"phi": made.phi}
+    room = Room("scaled", "exploration", "optimistic-actor-critic")
+    gaps = curves(room, "Nora", made, episodes, runs, eta=4.0, **features, **REGRET_KINDS[kind]).gaps
+    total, (rate, width) = gaps.cumsum(0), slope(gaps, z=Z)
+    at = np.unique(np.geomspace(1, episodes, 60).round().astype(int))
+    low, high = np.quantile(total, [0.1, 0.9], axis=1)
+    return {
+        "slope": [round(rate, 3), round(width, 3)], "at": at.tolist(), "mean": total.mean(1)[at - 1].round(3).tolist(),
+        "low": low[at - 1].round(3).tolist(), "high": high[at - 1].round(3).tolist(),
+    }  # fmt: skip
+
+
+def draw_regret(done: dict[str, Any], path: Path) -> None:
+    """One panel a world: mean regret, band from 10 % to 90 % of the runs, slopes in the legend."""
+    plt = _pyplot()
+    worlds = list(dict.fromkeys(key.split("/")[1] for key in done))
+    figure, panels = plt.subplots(1, len(worlds), figsize=(3.3 * len(worlds), 3.4), layout="constrained", squeeze=False)
+    for axes, world in zip(panels[0], worlds, strict=True):
+        for kind in REGRET_KINDS:
+            x = done[f"{kind}/{world}"]
+            label = f"{kind}: slope {x['slope'][0]:.2f} ± {x['slope'][1]:.2f}"
+            axes.plot(x["at"], x["mean"], color=COLOURS[kind], label=label)
+            axes.fill_between(x["at"], x["low"], x["high"], color=COLOURS[kind], alpha=0.15, linewidth=0)
+        axes.set(xlabel="episodes T", xscale="log", yscale="log")
+        axes.set_title(world, fontsize=9)
+        axes.legend(fontsize=7, loc="upper left")
+    panels[0, 0].set_ylabel("regret")
+    figure.savefig(path, metadata={"Date": None})
+
+
+# ---- both ----------------------------------------------------------------------------------------------------------
+
+
+def _pyplot() -> Any:
+    matplotlib = require("matplotlib", "lab")
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "polytheory", "svg.fonttype": "none"})
+    return require("matplotlib.pyplot", "lab")
+
+
+def complete(work: Any, jobs: dict[str, tuple], path: Path, about: dict[str, Any], workers: int, fresh: bool) -> dict:
+    """Results by key: those of the file where its settings are these, and of the jobs that are missing there."""
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() and not fresh else {}
+    done = {k: x for k, x in kept.get("cells", {}).items() if k in jobs} if kept.get("about") == about else {}
+    missing = [key for key in jobs if key not in done]
+    for i, found in each(work, [jobs[key] for key in missing], workers):
+        if isinstance(found, Exception):
+            raise found
+        done[missing[i]] = found
+        print(f"{missing[i]}: {found.get('slope', found.get('episodes'))}", flush=True)
+        text = json.dumps({"about": about, "cells": {key: done[key] for key in jobs if key in done}}, indent=1)
+        path.write_text(text + "\n", encoding="utf-8")
+    return {key: done[key] for key in jobs}
+
+
 def main() -> None:
-    """Run both learners at every depth, then write ``deep_sea.json`` and ``deep_sea.svg``."""
+    """Run what is missing, then draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--depths", type=int, nargs="+", default=[4, 6, 8, 10, 12])
-    parser.add_argument("--limit", type=int, default=400)
+    parser.add_argument("--only", choices=("deep_sea", "regret"), help="one of the two figures")
+    parser.add_argument("--depths", type=int, nargs="+", default=[4, 8, 12, 16, 20])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=600, help="episodes of DeepSea at most")
+    parser.add_argument("--episodes", type=int, default=1000, help="T of the regret")
+    parser.add_argument("--runs", type=int, default=32, help="replicas of the regret")
+    parser.add_argument("--quick", action="store_true", help="the smallest sizes, for a test of the command")
+    parser.add_argument("--fresh", action="store_true", help="run everything again")
+    parser.add_argument("--jobs", type=int, default=1, help="worker processes")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "figures")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    rows: dict[str, list[int | None]] = {name: [] for name in KINDS}
-    for depth in options.depths:
-        for name, settings in KINDS.items():
-            rows[name].append(episodes_to_solve(depth, options.limit, settings))
-            print(f"depth {depth}, {name}: {rows[name][-1]}", flush=True)
+    if options.quick:
+        options.depths, options.seeds, options.limit, options.episodes, options.runs = [3, 4], 2, 60, 20, 4
     options.out.mkdir(parents=True, exist_ok=True)
-    numbers = {"depths": options.depths, "limit": options.limit, "episodes": rows}
-    (options.out / "deep_sea.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
-    draw(rows, options.depths, options.limit, options.out / "deep_sea.svg")
+    if options.only != "regret":
+        jobs = {
+            f"{kind}/{depth}/{seed}": (kind, depth, seed, options.limit)
+            for seed in range(options.seeds) for depth in options.depths for kind in KINDS
+        }  # fmt: skip
+        path, about = options.out / "deep_sea.json", {"limit": options.limit, "window": WINDOW}
+        done = complete(episodes_to_solve, jobs, path, about, options.jobs, options.fresh)
+        draw_deep_sea(done, options.limit, path.with_suffix(".svg"))
+    if options.only != "deep_sea":
+        jobs = {
+            f"{kind}/{world}": (kind, world, options.episodes, options.runs)
+            for world in _worlds() for kind in REGRET_KINDS
+        }  # fmt: skip
+        path, about = options.out / "oac_regret.json", {"episodes": options.episodes, "runs": options.runs}
+        draw_regret(complete(regret, jobs, path, about, options.jobs, options.fresh), path.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ def algorithm_class(entry: Entry, name: str | None, room: str) -> type:
 
 def make_algorithm(cls: type, settings: Mapping[str, Any], model: Any) -> Any:
     """The algorithm with the given settings; where these have no default, ``policy`` is uniform at first,
-    ``truncation`` the horizon and ``policies``, a name of a policy class, one-ton.
+    ``truncation`` the horizon and ``policies``, a name of a policy class, one-ton. ``offline`` is a file of episodes, or
+    ``behaviour:episodes``, so many episodes of a named behaviour.
 
     Raises `UnknownNameError` for a setting that the algorithm does not have, `SettingError` for a value of the wrong
     kind or a missing one.
@@ -54,6 +55,8 @@ def make_algorithm(cls: type, settings: Mapping[str, Any], model: Any) -> Any:
     if "policies" in fields and isinstance(given.get("policies", CLASS), str):
         given["policies"] = _policy_class(given.get("policies", CLASS), model)
         required = [name for name in required if name != "policies"]
+    if "offline" in fields and given.get("offline") is not None:
+        given["offline"] = _offline(str(given["offline"]), model)
     if "truncation" in required and model.horizon is not None:
         given["truncation"] = model.horizon
         required.remove("truncation")
@@ -99,6 +102,22 @@ def _policy_class(name: str, model: Any) -> Any:
     from polytheory.policy_classes import make_class
 
     return make_class(name, layers_of(model))
+
+
+def _offline(text: str, model: Any) -> Any:
+    from polytheory.episodes import SUFFIXES, read_episodes
+
+    if text.endswith(SUFFIXES):
+        return read_episodes(text)
+    from polytheory.reference.exploration.behaviours import SHARES, behaviour_episodes
+
+    behaviour, _, number = text.partition(":")
+    if not number.isdecimal():
+        raise SettingError(
+            f"offline = {text!r}; give a file that ends in {' or '.join(SUFFIXES)}, or behaviour:episodes such as "
+            f"half-optimal:100 (behaviours: {', '.join(SHARES)})"
+        )
+    return behaviour_episodes(model, behaviour, int(number))
 
 
 def _is_required(f: dataclasses.Field) -> bool:

@@ -105,6 +105,51 @@ def test_what_a_learner_needs(capsys, words, expected):
     assert expected in capsys.readouterr().err
 
 
+LOCK = "run optimistic-actor-critic --env baited-lock --env-set H=3 --episodes 20 --json --algorithm"
+
+
+@pytest.mark.parametrize("algorithm", ["NoraHybrid", "Noah"])
+@pytest.mark.parametrize("room", ["reference", "scaled"])
+def test_learners_start_from_offline_data(capsys, algorithm, room):
+    switches = []
+    for words in ("Nora", f"{algorithm} --set offline=half-optimal:60"):
+        assert call(f"{LOCK} {words} --room {room}".split()) == 0
+        switches.append(json.loads(capsys.readouterr().out)["last"]["switches"])
+    assert switches[1] < switches[0]  # what 60 episodes have shown does not double soon
+
+
+def test_offline_data_come_from_a_file(capsys, tmp_path):
+    from polytheory.episodes import write_episodes
+    from polytheory.models import make
+    from polytheory.reference.exploration.behaviours import behaviour_episodes
+
+    facts = []
+    for source in ("half-optimal:60", tmp_path / "lock.npz", tmp_path / "lock.parquet"):
+        if not isinstance(source, str):
+            write_episodes(source, behaviour_episodes(make("baited-lock", H=3), "half-optimal", 60))
+        assert call(f"{LOCK} NoraHybrid --set offline={source}".split()) == 0
+        facts.append(json.loads(capsys.readouterr().out))
+    assert facts[0] == facts[1] == facts[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("NoraHybrid", "--set offline=half-optimal:100"),
+        ("NoraHybrid --set offline=optimal", "give a file that ends in .npz or .parquet, or behaviour:episodes"),
+        ("Noah --set offline=60", "behaviour:episodes such as half-optimal:100"),
+        ("Noah --set offline=best:60", "unknown behaviour 'best'"),
+        ("Noah --set offline=optimal:0", "0 offline episodes; at least 1"),
+        ("Noah --set offline=nowhere.npz", "nowhere.npz is no file"),
+    ],
+)
+def test_offline_data_that_are_none(capsys, words, expected):
+    assert call(f"{LOCK} {words}".split()) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert expected in err
+
+
 def test_values_of_pairs():
     words = ["a=1", "b=0.5", "c=true", "d=none", "e=text", "f=[1, 2]", "some-name=1e-3"]
     assert parse_pairs(words, "--set") == {

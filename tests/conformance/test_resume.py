@@ -12,6 +12,7 @@ from polytheory.models import make
 
 SETTINGS = {"n-pg-igt": {"truncation": 7, "batch": 2}, "harpg": {"truncation": 7, "batch": 2}}
 SETTINGS["agnostic-policy-learning"] = {"policies": "two-ton"}
+OFFLINE = {"NoraHybrid", "Noah"}
 REFERENCE_ONLY = {"InexactPolicyIteration", "LinearProgram"}
 CASES = [
     (entry.name, name, room)
@@ -33,12 +34,14 @@ def test_resume_is_exact(method, algorithm, room):
         model = make("riverswim", horizon=4)
     else:
         model = make("riverswim", gamma=0.9, horizon=8 if algorithm.endswith("BackwardInduction") else None)
-    cls = algorithm_class(entry, algorithm, room)
+    cls, settings = algorithm_class(entry, algorithm, room), dict(SETTINGS.get(method, {}))
+    if algorithm in OFFLINE:
+        settings["offline"] = "half-optimal:5"
 
     def access():
         base = default_access(entry.access_of(algorithm), model)
         return base if room == "reference" else base.replicate(3)
 
-    whole = assert_resume_exact(lambda: make_algorithm(cls, SETTINGS.get(method, {}), model), access, 2, seed=5)
+    whole = assert_resume_exact(lambda: make_algorithm(cls, settings, model), access, 2, seed=5)
     if algorithm != "LinearProgram":  # one step is all it takes
         assert whole.steps > 2

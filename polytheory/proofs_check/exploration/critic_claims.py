@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from polytheory.errors import require
+from polytheory.exploration.constants import tabular_radius
 from polytheory.proofs_check.claims import Level, Line, Margin, Room, Setting, Wrap, claim
 from polytheory.proofs_check.exploration.oac_instances import ROUNDING, World, lift, lower, m0, worlds
 from polytheory.reference.exploration.regret import alive, bellman_gaps, stage_q_values
@@ -209,7 +210,7 @@ def critics_exceed_their_backup_by_at_most_two_bonuses(visits: int, room: Room) 
     N = rng.multinomial(n, P)
     T, caps = int(n.sum()), np.array([3.0, 2.0, 1.0])
     radius = np.array([
-        room.part("tabular_radius")(2, 2, 3, T, b, delta=DELTA, lam=1.0, known_rewards=True) for b in (2.0, 1.0, 0.0)
+        tabular_radius(2, 2, 3, T, b, delta=DELTA, lam=1.0, known_rewards=True) for b in (2.0, 1.0, 0.0)
     ])  # fmt: skip
     seen = tuple(lift(room, x) for x in (n, N, 0.0 * n))
     gaps = bellman_gaps(model, lower(room, room.parts.optimistic_critic(seen, None, r, radius, caps)))

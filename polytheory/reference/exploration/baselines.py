@@ -7,7 +7,6 @@ Maurer and Pontil, Empirical Bernstein Bounds and Sample-Variance Penalization, 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +14,14 @@ import numpy as np
 
 from polytheory._typing import Float
 from polytheory.access import Spec
-from polytheory.errors import SettingError, UnknownNameError
+from polytheory.exploration.episodic import EpsilonGreedySettings, UcbviSettings, value_caps
 from polytheory.reference.exploration.actors import StagedPolicy, mirror_step, softmax
 from polytheory.reference.exploration.critics import optimistic_critic, switch_due
 from polytheory.reference.exploration.episodic import (
     EpisodicLearner,
     EpisodicState,
-    check_spec,
     staged_rewards,
-    value_caps,
 )
-
-BONUSES = ("hoeffding", "bernstein")
 
 
 def hoeffding_bonus(n: Any, B: float, L: float) -> Float[np.ndarray, "S A"]:
@@ -71,8 +66,7 @@ class LsviUcb(EpisodicLearner):
         return StagedPolicy(state.f, soft=False)
 
 
-@dataclass(frozen=True, eq=False)
-class Ucbvi(EpisodicLearner):
+class Ucbvi(UcbviSettings, EpisodicLearner):
     """UCBVI [azar2017]: value iteration on the empirical model with bonuses; unseen pairs get the largest value.
 
     Counts are kept by stage, so that the S states of the paper are the S H pairs (state, stage) here. Theorem's constants:
@@ -84,16 +78,10 @@ class Ucbvi(EpisodicLearner):
     Fields as in `EpisodicLearner` (without ``phi``), and ``bonus``: "hoeffding" or "bernstein".
     """
 
-    bonus: str = "hoeffding"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ucbvi(self)
-
     def critic(self, state: EpisodicState, spec: Spec) -> Float[np.ndarray, "H S A"]:
         """Backward over the stages on the empirical model."""
         caps, f, v = value_caps(spec, self.value_bound), np.zeros(state.f.shape), np.zeros(state.f.shape[1])
-        (scale, L), known = ucbvi_constants(self, spec), staged_rewards(spec)
+        (scale, L), known = self.factors(spec), staged_rewards(spec)
         for h in reversed(range(len(f))):
             m = np.maximum(state.n[h], 1)
             mean = state.N[h] @ v / m
@@ -119,21 +107,12 @@ class Ucbvi(EpisodicLearner):
         return StagedPolicy(state.f, soft=False)
 
 
-@dataclass(frozen=True, eq=False)
-class EpsilonGreedyActorCritic(EpisodicLearner):
+class EpsilonGreedyActorCritic(EpsilonGreedySettings, EpisodicLearner):
     """An actor-critic as it is usually written: critic of the current actor without bonus, mirror steps, no resets; a
     share ``epsilon`` of every action is uniform.
 
     Fields as in `EpisodicLearner`; ``eta`` learning rate; ``epsilon`` in [0, 1].
     """
-
-    bonus_scale: float = 0.0
-    eta: float = 1.0
-    epsilon: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_epsilon(self)
 
     def critic(self, state: EpisodicState, spec: Spec) -> Float[np.ndarray, "H S A"]:
         """The value of the actor's own policy."""
@@ -152,28 +131,3 @@ class EpsilonGreedyActorCritic(EpisodicLearner):
     def policy(self, state: EpisodicState) -> StagedPolicy:
         """The actor, mixed with the uniform policy."""
         return StagedPolicy(state.log_weights, epsilon=self.epsilon)
-
-
-def ucbvi_constants(x: Any, spec: Spec) -> tuple[float, float]:
-    """Factor of the bonus and its L."""
-    if x.constants == "practice":
-        return 0.2 * x.bonus_scale, 1.0
-    H, S, A = check_spec(spec, None)
-    L = math.log(5 * S * H * A * x.episodes * H / x.delta)
-    return (7 * math.sqrt(L) if x.bonus == "hoeffding" else 1.0) * x.bonus_scale, L
-
-
-def check_ucbvi(x: Any) -> None:
-    """Ranges of the fields of `Ucbvi`, the same in both rooms."""
-    if x.bonus not in BONUSES:
-        raise UnknownNameError("bonus", x.bonus, BONUSES)
-    if x.phi is not None:
-        raise SettingError("Ucbvi has no features; leave phi=None, or use LsviUcb")
-
-
-def check_epsilon(x: Any) -> None:
-    """Ranges of the fields of `EpsilonGreedyActorCritic`, the same in both rooms."""
-    if not 0 <= x.epsilon <= 1:
-        raise SettingError(f"epsilon = {x.epsilon}; a share lies in [0, 1]")
-    if not (x.eta >= 0 and np.isfinite(x.eta)):
-        raise SettingError(f"eta = {x.eta}; a learning rate is >= 0 and finite")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from polytheory._typing import Float, Int
-from polytheory.access import Grant, Key, Requests, Spec
+from polytheory.access import Key, Requests, Spec
 from polytheory.algorithm import Info
-from polytheory.errors import SettingError, UnknownNameError
-from polytheory.reference.exploration import constants
+from polytheory.exploration.episodic import EpisodicSettings, check_spec
 from polytheory.reference.exploration.actors import StagedPolicy
 from polytheory.reference.exploration.critics import Seen, add_episodes, information, nothing_seen, switch_due
 from polytheory.streams import row_ids
-from polytheory.trajectories import Trajectories
 
 PURPOSE = "exploration/episode"  # one stream for all methods here: they differ by what they do, not by luck
 
@@ -53,39 +52,8 @@ class EpisodicState:
         return Seen(self.n, self.N, self.R)
 
 
-@dataclass(frozen=True, eq=False)
-class EpisodicLearner:
-    """Settings that all learners share; subclasses say how the critic is made and what is played.
-
-    Setting: horizon H, gamma = 1, rewards >= 0; one episode a step.
-
-    Fields:
-        episodes: T, the number of episodes that the theorem's constants are made for, >= 1; running longer is allowed.
-        phi: features [S, A, d] with norms at most 1, or None for a table.
-        offline: episodes to start from, or None; shared by all replicas.
-        constants: "theorem" takes the constants that the guarantee needs, "practice" the far smaller usual ones.
-        bonus_scale: multiplies the bonus, >= 0; 0 is no optimism.
-        value_bound: a known bound on the optimal return, or None for the largest reward times the horizon.
-        lam: ridge weight, > 0; the theorems take 1.
-        delta: failure probability of the guarantee, in (0, 1).
-
-    Raises `SettingError` and `UnknownNameError` for values outside of these.
-    """
-
-    episodes: int = 1000
-    phi: Float[np.ndarray, "S A d"] | None = None
-    offline: Trajectories | None = None
-    constants: str = "practice"
-    bonus_scale: float = 1.0
-    value_bound: float | None = None
-    lam: float = 1.0
-    delta: float = 0.05
-
-    requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE})
-    resets: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_settings(self)
+class EpisodicLearner(EpisodicSettings, ABC):
+    """The loop; subclasses say how the critic is made and what is played. Fields as in `EpisodicSettings`."""
 
     def init(self, access: Any, seed: int, replica: int = 0) -> EpisodicState:
         """The critic of the offline data (or of none), and the actor's first scores."""
@@ -124,15 +92,11 @@ class EpisodicLearner:
         """The policy that is played next."""
         return StagedPolicy(state.log_weights)
 
-    def done(self, state: EpisodicState) -> bool:
-        """A learner is never done by itself."""
-        return False
-
     # ---- what subclasses say ---------------------------------------------------------------------------------------
 
+    @abstractmethod
     def critic(self, state: EpisodicState, spec: Spec) -> Float[np.ndarray, "H S A"]:
         """The critic of all data."""
-        raise NotImplementedError
 
     def gauge(self, seen: Seen) -> Float[np.ndarray, " H"]:
         """What the switch test looks at."""
@@ -146,78 +110,7 @@ class EpisodicLearner:
         """The actor's scores after the episode; greedy learners keep zeros."""
         return state.log_weights
 
-    # ---- constants -------------------------------------------------------------------------------------------------
-
-    @property
-    def dimension(self) -> int | None:
-        """Number of features; None for a table, where it is S A."""
-        return None if self.phi is None else int(np.asarray(self.phi).shape[-1])
-
-    def radii(self, spec: Spec) -> Float[np.ndarray, " H"]:
-        """The radius of every stage, times ``bonus_scale``."""
-        caps = value_caps(spec, self.value_bound)
-        (H, S, A), B, known = check_spec(spec, None), float(caps[0]), spec.r is not None
-        if self.constants == "practice":
-            radius = np.full(H, constants.PRACTICAL_RADIUS["tabular" if self.phi is None else "linear"] * B)
-        elif self.dimension is None:
-            after = np.append(caps[1:], 0.0) if known else caps
-            radius = np.array([
-                constants.tabular_radius(
-                    S, A, H, self.episodes, b, delta=self.delta, lam=self.lam, known_rewards=known
-                ) for b in after
-            ])  # fmt: skip
-        else:
-            radius = np.full(
-                H, constants.linear_radius(self.dimension, H, self.episodes, B, delta=self.delta, lam=self.lam)
-            )
-        return self.bonus_scale * radius
-
-
-def value_caps(spec: Spec, value_bound: float | None) -> Float[np.ndarray, " H"]:
-    """Bound on what is left to earn from each stage on: the largest reward times the stages left, and ``value_bound``."""
-    left = spec.reward_range[1] * np.arange(check_spec(spec, None)[0], 0, -1, dtype=float)
-    return left if value_bound is None else np.minimum(left, value_bound)
-
 
 def staged_rewards(spec: Spec) -> Float[np.ndarray, "H S A"] | None:
     """The rewards where they are public, for every stage."""
     return None if spec.r is None else np.broadcast_to(spec.r, check_spec(spec, None))
-
-
-def check_spec(spec: Spec, phi: Any) -> tuple[int, int, int]:
-    """H, S, A of a world that these learners can live in; `SettingError` for any other."""
-    if spec.horizon is None or spec.gamma != 1 or spec.S is None or spec.A is None:
-        raise SettingError(
-            f"{spec.name} has horizon {spec.horizon} and gamma {spec.gamma}; episodes of a finite horizon with gamma = 1 and "
-            "countable states are needed: make the model with horizon=H, gamma=1"
-        )
-    if spec.reward_range[0] < 0:
-        raise SettingError(
-            f"{spec.name} pays rewards down to {spec.reward_range[0]:g}; they must be >= 0: add a constant to all of them"
-        )
-    if phi is not None and np.asarray(phi).shape[:2] != (spec.S, spec.A):
-        raise SettingError(f"phi must be [S, A, d] with S, A = {spec.S}, {spec.A}; got {list(np.asarray(phi).shape)}")
-    return spec.horizon, spec.S, spec.A
-
-
-def check_settings(x: Any) -> None:
-    """Ranges of the fields of `EpisodicLearner`, the same in both rooms."""
-    if x.episodes < 1:
-        raise SettingError(f"episodes = {x.episodes}; at least 1 is needed: it is the T of the theorem's constants")
-    if x.constants not in constants.NAMES:
-        raise UnknownNameError("constants", x.constants, constants.NAMES)
-    if not (x.bonus_scale >= 0 and np.isfinite(x.bonus_scale)):
-        raise SettingError(f"bonus_scale = {x.bonus_scale}; it must be >= 0 and finite (0 is no optimism)")
-    if not (x.lam > 0 and np.isfinite(x.lam)):
-        raise SettingError(f"lam = {x.lam}; a ridge weight is positive and finite, the theorems take 1")
-    if not 0 < x.delta < 1:
-        raise SettingError(f"delta = {x.delta}; a failure probability lies in (0, 1)")
-    if x.value_bound is not None and not x.value_bound > 0:
-        raise SettingError(f"value_bound = {x.value_bound}; it must be positive, or None")
-    if x.phi is not None:
-        phi = np.asarray(x.phi)
-        if phi.ndim != 3:
-            raise SettingError(f"phi must be [S, A, d]; got shape {list(phi.shape)}")
-        largest = float(np.sqrt((phi**2).sum(-1)).max())
-        if not largest <= 1 + 1e-9:
-            raise SettingError(f"features must have norm at most 1; the largest has {largest:.6g}: divide phi by it")

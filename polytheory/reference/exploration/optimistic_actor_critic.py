@@ -33,8 +33,7 @@ import numpy as np
 
 from polytheory._typing import Float
 from polytheory.access import Spec
-from polytheory.errors import SettingError, UnknownNameError
-from polytheory.reference.exploration import constants
+from polytheory.exploration.episodic import NoraSettings, require_offline, value_caps
 from polytheory.reference.exploration.actors import StagedPolicy as StagedPolicy
 from polytheory.reference.exploration.actors import actor_update as actor_update
 from polytheory.reference.exploration.actors import greedy as greedy
@@ -53,40 +52,12 @@ from polytheory.reference.exploration.critics import widths as widths
 from polytheory.reference.exploration.episodic import (
     EpisodicLearner,
     EpisodicState,
-    check_spec,
     staged_rewards,
-    value_caps,
 )
 
-TARGETS = ("q_star", "q_pi")
-SWITCHING = ("determinant", "always")
 
-
-@dataclass(frozen=True, eq=False)
-class Nora(EpisodicLearner):
-    """NORA: no-regret optimistic rare-switching actor-critic. Fields as in `EpisodicLearner`, and one for each ingredient:
-
-    Fields:
-        eta: learning rate of the actor, >= 0; None takes `constants.learning_rate` (times 3 in practice).
-        reset: whether the actor starts afresh at every switch. A safeguard against critics that change their mind; on an
-            easy problem it only costs.
-        switching: "determinant" (rare) or "always" (after every episode).
-        target: "q_star", or "q_pi" for the value of the current actor.
-    """
-
-    eta: float | None = None
-    reset: bool = True
-    switching: str = "determinant"
-    target: str = "q_star"
-
-    @property
-    def resets(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether `since_reset` starts again at a switch."""
-        return self.reset
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ingredients(self)
+class Nora(NoraSettings, EpisodicLearner):
+    """NORA: no-regret optimistic rare-switching actor-critic. Fields as in `NoraSettings`: one for each ingredient."""
 
     def critic(self, state: EpisodicState, spec: Spec) -> Float[np.ndarray, "H S A"]:
         """The optimistic critic of all data."""
@@ -101,18 +72,6 @@ class Nora(EpisodicLearner):
     def act(self, state: EpisodicState, spec: Spec, due: bool) -> Float[np.ndarray, "H S A"]:
         """Reset where due, then a mirror step."""
         return actor_update(state.log_weights, state.f, due, self.rate(spec), self.reset)
-
-    def rate(self, spec: Spec) -> float:
-        """The learning rate of the actor."""
-        if self.eta is not None:
-            return self.eta
-        H, S, A = check_spec(spec, None)
-        B = float(value_caps(spec, self.value_bound)[0])
-        if self.reset:
-            rate = constants.learning_rate(self.dimension or S * A, H, A, self.episodes, B)
-        else:
-            rate = constants.unbroken_rate(A, self.episodes, B)
-        return rate * (constants.PRACTICAL_RATE if self.constants == "practice" else 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,21 +105,3 @@ class Noah(NoraHybrid):
     """
 
     bonus_scale: float = 0.0
-
-
-def check_ingredients(x: Any) -> None:
-    """Ranges of the fields that `Nora` adds, the same in both rooms."""
-    if x.eta is not None and not (x.eta >= 0 and np.isfinite(x.eta)):
-        raise SettingError(f"eta = {x.eta}; a learning rate is >= 0 and finite, or None for the theorem's")
-    if x.target not in TARGETS:
-        raise UnknownNameError("target", x.target, TARGETS)
-    if x.switching not in SWITCHING:
-        raise UnknownNameError("switching", x.switching, SWITCHING)
-
-
-def require_offline(x: Any) -> None:
-    """Raise `SettingError` where offline data are missing."""
-    if x.offline is None:
-        raise SettingError(
-            f"{type(x).__name__} starts from offline data; pass offline=Trajectories, or use Nora without"
-        )

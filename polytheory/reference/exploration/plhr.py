@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from polytheory._typing import Float, Int
-from polytheory.access import Grant, Key, Requests
+from polytheory.access import Key, Requests
 from polytheory.algorithm import Info
 from polytheory.errors import SettingError
+from polytheory.exploration.agnostic import PlhrSettings
 from polytheory.models.layered import layers_of
 from polytheory.policies import Memoryless, TabularPolicy
-from polytheory.policy_classes import PolicyClass
 from polytheory.reference.exploration.plhr_parts import emulated_values, fingerprint_means, nearest
 from polytheory.streams import row_ids, uniforms
 
@@ -48,8 +48,7 @@ class PlhrState:
     replica: int
 
 
-@dataclass(frozen=True, eq=False)
-class Plhr:
+class Plhr(PlhrSettings):
     """The simplest form: clusters by fingerprints of values, layer by layer, then transitions between clusters.
 
     Guarantee: when no cluster mixes latent states, the emulated values of all members converge at the rate
@@ -58,33 +57,8 @@ class Plhr:
     Deviations: (1) the paper builds transitions from the last layer up, with tests chosen where the emulator disagrees and
     refitted; here tests are spread over the class. (2) Fingerprints are kept for each observation.
 
-    Fields:
-        policies: the class.
-        draws: observations drawn from each reset law (and from the start law), >= 1.
-        rollouts: repetitions in each entry of a fingerprint, >= 1.
-        transitions: transitions of each (cluster, action), >= 1.
-        tests: members whose values make the fingerprint, >= 1.
-        tolerance: observations within this sup distance share a cluster; about 3 / sqrt(rollouts) for returns in [0, 1]. Too
-            large merges latent states, which no number of samples mends; too small splits them, which only costs.
-        most_clusters: in a layer; more raise `SettingError`.
+    Fields as in `PlhrSettings`.
     """
-
-    policies: PolicyClass
-    draws: int = 24
-    rollouts: int = 400
-    transitions: int = 200
-    tests: int = 4
-    tolerance: float = 0.15
-    most_clusters: int = 8
-
-    requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE, Grant.LOCAL_RESET, Grant.MU_RESET})
-
-    def __post_init__(self) -> None:
-        for field in ("draws", "rollouts", "transitions", "tests", "most_clusters"):
-            if getattr(self, field) < 1:
-                raise SettingError(f"{field} = {getattr(self, field)}; it must be at least 1")
-        if not self.tolerance > 0:
-            raise SettingError(f"tolerance = {self.tolerance}; a positive number is needed, try 3 / sqrt(rollouts)")
 
     @cached_property
     def test_policies(self) -> Int[np.ndarray, "F S"]:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from polytheory._typing import Float, Int
-from polytheory.access import Grant, Key, Requests
+from polytheory.access import Key, Requests
 from polytheory.algorithm import Info
-from polytheory.errors import PolicyError, SettingError
+from polytheory.errors import PolicyError
+from polytheory.exploration.agnostic import PoplerSettings
 from polytheory.models.layered import layers_of
 from polytheory.policies import Memoryless, TabularPolicy
-from polytheory.policy_classes import PolicyClass, Sunflower, ton_sunflower
+from polytheory.policy_classes import PolicyClass
 from polytheory.reference.exploration.popler_parts import (
     add_segments,
     evaluate_nodes,
@@ -54,8 +55,7 @@ class PoplerState:
     replica: int
 
 
-@dataclass(frozen=True, eq=False)
-class Popler:
+class Popler(PoplerSettings):
     """One step collects ``batch`` episodes from one node: TOP at first, then a petal state that some member reaches with
     estimated probability ``threshold`` or more and that has no data yet. When there is none the run is done; further steps
     refine the node with the fewest segments.
@@ -63,39 +63,17 @@ class Popler:
     Guarantee: for a (K, D)-sunflower of spanning capacity C,
     O~((1/eps^2 + H D^6 C / eps^4) K^2 log(N / delta)) episodes find an eps-best member, with threshold eps / (6 D).
 
-    Fields:
-        policies: the class.
-        sunflower: its core and petals (checked); None takes ``ton_sunflower``, which every class has.
-        batch: episodes in a step, >= 1.
-        threshold: estimated probability from which a petal state is worth learning, in (0, 1].
+    Fields as in `PoplerSettings`.
     """
 
-    policies: PolicyClass
-    sunflower: Sunflower | None = None
-    batch: int = 500
-    threshold: float = 0.02
-
-    requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE})
-
     def __post_init__(self) -> None:
-        if self.batch < 1 or not 0 < self.threshold <= 1:
-            raise SettingError(f"batch = {self.batch}, threshold = {self.threshold}; batch >= 1 and 0 < threshold <= 1")
-        if self.petals.petals.shape != self.policies.actions.shape:
-            raise PolicyError(
-                f"the sunflower has petals {list(self.petals.petals.shape)}, the class is "
-                f"{list(self.policies.actions.shape)}; make one for this class"
-            )
+        super().__post_init__()
         given = self.sunflower
         if given is not None and not is_sunflower(self.policies.actions, given.petals, given.core):
             raise PolicyError(
                 "this is no sunflower: some member goes where no core policy goes, outside of its petals, and its value would "
                 "be wrong; add petal states or core policies"
             )
-
-    @cached_property
-    def petals(self) -> Sunflower:
-        """The sunflower in use."""
-        return self.sunflower or ton_sunflower(self.policies)
 
     @cached_property
     def nodes(self) -> tuple[Int[np.ndarray, "N S"], Int[np.ndarray, "N D"]]:

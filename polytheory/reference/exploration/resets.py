@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from polytheory._typing import Float, Int
-from polytheory.access import Grant, Key, Requests
+from polytheory.access import Key, Requests
 from polytheory.algorithm import Info
-from polytheory.errors import SettingError
+from polytheory.exploration.agnostic import CpiSettings, PsdpSettings
 from polytheory.models.layered import layers_of
 from polytheory.policies import Memoryless, TabularPolicy
-from polytheory.policy_classes import PolicyClass
 from polytheory.reference.exploration.reset_parts import (
     best_restriction,
     cell_means,
@@ -36,8 +35,7 @@ class PsdpState:
     replica: int
 
 
-@dataclass(frozen=True, eq=False)
-class Psdp:
+class Psdp(PsdpSettings):
     """Policy search by dynamic programming [bagnell2003]: choose the last layer first, from resets to each layer.
 
     A step chooses one layer: reset to ``x ~ mu_h``, take a uniform action, follow the layers chosen already, and take the
@@ -47,16 +45,8 @@ class Psdp:
     Guarantee: ``V* - V <= sum_h max_x (d*_h / mu_h) (loss at layer h)`` for the best layer of all; without policy
     completeness nothing, however many samples.
 
-    Fields: ``policies`` the class; ``batch`` episodes for each layer, >= 1.
+    Fields as in `PsdpSettings`.
     """
-
-    policies: PolicyClass
-    batch: int = 256
-
-    requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE, Grant.MU_RESET})
-
-    def __post_init__(self) -> None:
-        _check_batch(self.batch)
 
     def init(self, access: Any, seed: int, replica: int = 0) -> PsdpState:
         """No layer chosen."""
@@ -104,8 +94,7 @@ class CpiState:
     replica: int
 
 
-@dataclass(frozen=True, eq=False)
-class Cpi:
+class Cpi(CpiSettings):
     """Conservative policy iteration [kakade2002] with a finite horizon: mix in the member with the largest estimated gain.
 
     A step resets to a uniform layer, follows the policy to a uniform later layer, acts uniformly there, and follows the
@@ -115,28 +104,8 @@ class Cpi:
     ``G / (2 H (H - 1) advantage_bound)`` maximises. Where G is at most tol for a policy complete class, the loss is at most
     ``C H tol``; without completeness nothing follows.
 
-    Fields:
-        policies: the class.
-        batch: episodes in a step, >= 1.
-        alpha: None takes the theorem's step length; practice takes a constant, 0.1 say, in (0, 1].
-        tol: stop when the estimated gain is at most this, >= 0.
-        advantage_bound: largest |A| that is allowed for, > 0; 1 when returns lie in [0, 1].
+    Fields as in `CpiSettings`.
     """
-
-    policies: PolicyClass
-    batch: int = 256
-    alpha: float | None = None
-    tol: float = 0.0
-    advantage_bound: float = 1.0
-
-    requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE, Grant.MU_RESET})
-
-    def __post_init__(self) -> None:
-        _check_batch(self.batch)
-        if self.alpha is not None and not 0 < self.alpha <= 1:
-            raise SettingError(f"alpha = {self.alpha}; a step length lies in (0, 1], None takes the theorem's")
-        if self.tol < 0 or not self.advantage_bound > 0:
-            raise SettingError(f"tol = {self.tol}, advantage_bound = {self.advantage_bound}; tol >= 0 and a bound > 0")
 
     def init(self, access: Any, seed: int, replica: int = 0) -> CpiState:
         """The uniform policy."""
@@ -206,8 +175,3 @@ def by_state(probs: Float[np.ndarray, "H n A"]) -> Float[np.ndarray, "S A"]:
     """A table by state number; the last state, where episodes end, gets action 0."""
     H, n, A = probs.shape
     return np.concatenate([probs.reshape(H * n, A), np.eye(A)[:1]])
-
-
-def _check_batch(batch: int) -> None:
-    if batch < 1:
-        raise SettingError(f"batch = {batch}; at least 1 episode is needed")

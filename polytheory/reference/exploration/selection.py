@@ -6,6 +6,7 @@ probability 1 - delta [hoeffding1963], and the best estimate loses at most twice
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,9 +17,9 @@ from polytheory._typing import Bool, Float, Int
 from polytheory.access import Grant, Key, Requests
 from polytheory.algorithm import Info
 from polytheory.errors import SettingError
+from polytheory.exploration.agnostic import SelectionSettings
 from polytheory.models.layered import layers_of
 from polytheory.policies import TabularPolicy
-from polytheory.policy_classes import PolicyClass
 from polytheory.streams import row_ids
 
 Ask = Callable[[int, Any, Any, Any], tuple[Any, Any]]
@@ -36,27 +37,11 @@ class SelectionState:
     replica: int  # in the scaled room int64 [n]
 
 
-@dataclass(frozen=True, eq=False)
-class Selection:
+class Selection(SelectionSettings, ABC):
     """Settings that both learners share.
 
-    Fields:
-        policies: the class.
-        batch: estimates of each member in a step, >= 1.
-        delta: probability that the radius does not hold, in (0, 1).
-
-    Raises `SettingError` for values outside of these.
+    Fields as in `SelectionSettings`.
     """
-
-    policies: PolicyClass
-    batch: int = 16
-    delta: float = 0.05
-
-    requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE})
-
-    def __post_init__(self) -> None:
-        if self.batch < 1 or not 0 < self.delta < 1:
-            raise SettingError(f"batch = {self.batch}, delta = {self.delta}; batch >= 1 and 0 < delta < 1 are needed")
 
     def init(self, access: Any, seed: int, replica: int = 0) -> SelectionState:
         """Nothing estimated yet."""
@@ -70,13 +55,13 @@ class Selection:
         mean = totals / new.samples
         return new, {"best_estimate": float(mean.max()), "radius": self.radius(new.samples)}
 
+    @abstractmethod
     def estimates(self, state: SelectionState, access: Any) -> Float[np.ndarray, "m N"]:
         """Fresh unbiased estimates of every member's value, independent by row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scale(self) -> float:
         """Range of one estimate when returns lie in [0, 1]."""
-        raise NotImplementedError
 
     def radius(self, samples: int) -> float:
         """All means are this close to the values with probability 1 - delta, when returns lie in [0, 1]."""
@@ -85,10 +70,6 @@ class Selection:
     def policy(self, state: SelectionState) -> TabularPolicy:
         """The member with the largest estimate, the first of equals."""
         return self.policies.policy(int(np.argmax(state.totals)))
-
-    def done(self, state: SelectionState) -> bool:
-        """A learner is never done by itself."""
-        return False
 
 
 class TrajectoryTree(Selection):

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from polytheory._typing import Float
 from polytheory.access import Spec
-from polytheory.errors import SettingError, UnknownNameError
+from polytheory.exploration.episodic import EpsilonGreedySettings, UcbviSettings
 from polytheory.scaled.exploration.actors import StagedPolicy, mirror_step, softmax
 from polytheory.scaled.exploration.critics import Seen, optimistic_critic, switch_due
-from polytheory.scaled.exploration.episodic import EpisodicLearner, EpisodicState, Many, check_spec
-
-BONUSES = ("hoeffding", "bernstein")
+from polytheory.scaled.exploration.episodic import EpisodicLearner, EpisodicState, Many
 
 
 def hoeffding_bonus(n: Any, B: float, L: float) -> Float[torch.Tensor, "*n S A"]:
@@ -59,21 +55,14 @@ class LsviUcb(EpisodicLearner):
         return StagedPolicy(state.f, soft=False)
 
 
-@dataclass(frozen=True, eq=False)
-class Ucbvi(EpisodicLearner):
+class Ucbvi(UcbviSettings, EpisodicLearner):
     """UCBVI; fields, bonuses and constants as in the reference."""
-
-    bonus: str = "hoeffding"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ucbvi(self)
 
     def critic(self, seen: Seen, log_weights: Many, spec: Spec) -> Many:
         """Backward over the stages on the empirical models."""
         _, known, _, caps = self.facts(spec, log_weights.device)
         f, v = torch.zeros_like(seen.R), torch.zeros_like(seen.R[:, 0, :, 0])
-        scale, L = ucbvi_constants(self, spec)
+        scale, L = self.factors(spec)
         for h in reversed(range(f.shape[1])):
             m = seen.n[:, h].clamp(min=1).double()
             N = seen.N[:, h].to(v.dtype)
@@ -101,17 +90,8 @@ class Ucbvi(EpisodicLearner):
         return StagedPolicy(state.f, soft=False)
 
 
-@dataclass(frozen=True, eq=False)
-class EpsilonGreedyActorCritic(EpisodicLearner):
+class EpsilonGreedyActorCritic(EpsilonGreedySettings, EpisodicLearner):
     """An actor-critic as it is usually written, without optimism; fields as in the reference."""
-
-    bonus_scale: float = 0.0
-    eta: float = 1.0
-    epsilon: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_epsilon(self)
 
     def critic(self, seen: Seen, log_weights: Many, spec: Spec) -> Many:
         """The value of the actors' own policies."""
@@ -128,28 +108,3 @@ class EpsilonGreedyActorCritic(EpisodicLearner):
     def policy(self, state: EpisodicState) -> StagedPolicy:
         """The actors, mixed with the uniform policy."""
         return StagedPolicy(state.log_weights, epsilon=self.epsilon)
-
-
-def ucbvi_constants(x: Any, spec: Spec) -> tuple[float, float]:
-    """Factor of the bonus and its L."""
-    if x.constants == "practice":
-        return 0.2 * x.bonus_scale, 1.0
-    H, S, A = check_spec(spec, None)
-    L = math.log(5 * S * H * A * x.episodes * H / x.delta)
-    return (7 * math.sqrt(L) if x.bonus == "hoeffding" else 1.0) * x.bonus_scale, L
-
-
-def check_ucbvi(x: Any) -> None:
-    """Ranges of the fields of `Ucbvi`, the same in both rooms."""
-    if x.bonus not in BONUSES:
-        raise UnknownNameError("bonus", x.bonus, BONUSES)
-    if x.phi is not None:
-        raise SettingError("Ucbvi has no features; leave phi=None, or use LsviUcb")
-
-
-def check_epsilon(x: Any) -> None:
-    """Ranges of the fields of `EpsilonGreedyActorCritic`, the same in both rooms."""
-    if not 0 <= x.epsilon <= 1:
-        raise SettingError(f"epsilon = {x.epsilon}; a share lies in [0, 1]")
-    if not (x.eta >= 0 and np.isfinite(x.eta)):
-        raise SettingError(f"eta = {x.eta}; a learning rate is >= 0 and finite")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from polytheory._typing import Float, Int
-from polytheory.access import Grant, Key, Requests
+from polytheory.access import Key, Requests
 from polytheory.algorithm import Info
 from polytheory.errors import SettingError
+from polytheory.exploration.agnostic import PlhrSettings
 from polytheory.models.layered import layers_of
-from polytheory.policy_classes import PolicyClass
 from polytheory.scaled.exploration.plhr_parts import emulated_values, fingerprint_means, nearest
 from polytheory.scaled.exploration.row_policies import FirstAction, MemberPolicies
 from polytheory.streams import row_ids, uniforms
@@ -36,36 +36,11 @@ class PlhrState:
     replica: Int[torch.Tensor, " n"]
 
 
-@dataclass(frozen=True, eq=False)
-class Plhr:
+class Plhr(PlhrSettings):
     """Policy learning with hybrid resets, simplest form; deviations as in the reference.
 
-    Fields:
-        policies: the class.
-        draws: observations drawn from each reset law (and from the start law), >= 1.
-        rollouts: repetitions in each entry of a fingerprint, >= 1.
-        transitions: transitions of each (cluster, action), >= 1.
-        tests: members whose values make the fingerprint, >= 1.
-        tolerance: observations within this sup distance share a cluster; about 3 / sqrt(rollouts) for returns in [0, 1].
-        most_clusters: in a layer; more raise `SettingError`.
+    Fields as in `PlhrSettings`.
     """
-
-    policies: PolicyClass
-    draws: int = 24
-    rollouts: int = 400
-    transitions: int = 200
-    tests: int = 4
-    tolerance: float = 0.15
-    most_clusters: int = 8
-
-    requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE, Grant.LOCAL_RESET, Grant.MU_RESET})
-
-    def __post_init__(self) -> None:
-        for field in ("draws", "rollouts", "transitions", "tests", "most_clusters"):
-            if getattr(self, field) < 1:
-                raise SettingError(f"{field} = {getattr(self, field)}; it must be at least 1")
-        if not self.tolerance > 0:
-            raise SettingError(f"tolerance = {self.tolerance}; a positive number is needed, try 3 / sqrt(rollouts)")
 
     @cached_property
     def test_policies(self) -> Int[torch.Tensor, "F S"]:

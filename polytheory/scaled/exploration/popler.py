@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from polytheory._typing import Float, Int
-from polytheory.access import Grant, Key, Requests
+from polytheory.access import Key, Requests
 from polytheory.algorithm import Info
-from polytheory.errors import PolicyError, SettingError
+from polytheory.exploration.agnostic import PoplerSettings
 from polytheory.models.layered import layers_of
-from polytheory.policy_classes import PolicyClass, Sunflower, ton_sunflower
+from polytheory.policy_classes import PolicyClass
 from polytheory.scaled.exploration.popler_parts import (
     add_segments,
     evaluate_nodes,
@@ -45,38 +45,11 @@ class PoplerState:
     replica: Int[torch.Tensor, " n"]
 
 
-@dataclass(frozen=True, eq=False)
-class Popler:
+class Popler(PoplerSettings):
     """One step collects ``batch`` episodes from one node in each replica; see the reference.
 
-    Fields:
-        policies: the class.
-        sunflower: its core and petals (that they carry the class is not checked here; the reference does); None takes
-            ``ton_sunflower``, which every class has.
-        batch: episodes in a step, for each replica, >= 1.
-        threshold: estimated probability from which a petal state is worth learning, in (0, 1].
+    Fields as in `PoplerSettings`.
     """
-
-    policies: PolicyClass
-    sunflower: Sunflower | None = None
-    batch: int = 500
-    threshold: float = 0.02
-
-    requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE})
-
-    def __post_init__(self) -> None:
-        if self.batch < 1 or not 0 < self.threshold <= 1:
-            raise SettingError(f"batch = {self.batch}, threshold = {self.threshold}; batch >= 1 and 0 < threshold <= 1")
-        if self.petals.petals.shape != self.policies.actions.shape:
-            raise PolicyError(
-                f"the sunflower has petals {list(self.petals.petals.shape)}, the class is "
-                f"{list(self.policies.actions.shape)}; make one for this class"
-            )
-
-    @cached_property
-    def petals(self) -> Sunflower:
-        """The sunflower in use."""
-        return self.sunflower or ton_sunflower(self.policies)
 
     @cached_property
     def nodes(self) -> tuple[Int[torch.Tensor, "N S"], Int[torch.Tensor, "N D"]]:

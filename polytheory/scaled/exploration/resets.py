@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from polytheory._typing import Float, Int
-from polytheory.access import Grant, Key, Requests
+from polytheory.access import Key, Requests
 from polytheory.algorithm import Info
-from polytheory.errors import SettingError
+from polytheory.exploration.agnostic import CpiSettings, PsdpSettings
 from polytheory.models.layered import layers_of
-from polytheory.policy_classes import PolicyClass
 from polytheory.scaled.exploration.reset_parts import cell_means, class_gains, mixed, restriction_gains, step_length
 from polytheory.scaled.exploration.row_policies import LayerExplorer, TablePolicy
 from polytheory.streams import row_ids, uniforms
@@ -31,20 +30,11 @@ class PsdpState:
     replica: Int[torch.Tensor, " n"]
 
 
-@dataclass(frozen=True, eq=False)
-class Psdp:
+class Psdp(PsdpSettings):
     """Policy search by dynamic programming [bagnell2003]; a step chooses one layer, the last first, in all replicas.
 
-    Fields: ``policies`` the class; ``batch`` episodes for each layer and replica, >= 1.
+    Fields as in `PsdpSettings`.
     """
-
-    policies: PolicyClass
-    batch: int = 256
-
-    requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE, Grant.MU_RESET})
-
-    def __post_init__(self) -> None:
-        _check_batch(self.batch)
 
     @cached_property
     def actions(self) -> Int[torch.Tensor, "N H n"]:
@@ -101,32 +91,11 @@ class CpiState:
     replica: Int[torch.Tensor, " n"]
 
 
-@dataclass(frozen=True, eq=False)
-class Cpi:
+class Cpi(CpiSettings):
     """Conservative policy iteration [kakade2002] with a finite horizon, as in the reference.
 
-    Fields:
-        policies: the class.
-        batch: episodes in a step, for each replica, >= 1.
-        alpha: None takes the theorem's step length; practice takes a constant, 0.1 say, in (0, 1].
-        tol: a replica stops when its estimated gain is at most this, >= 0.
-        advantage_bound: largest |A| that is allowed for, > 0; 1 when returns lie in [0, 1].
+    Fields as in `CpiSettings`.
     """
-
-    policies: PolicyClass
-    batch: int = 256
-    alpha: float | None = None
-    tol: float = 0.0
-    advantage_bound: float = 1.0
-
-    requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE, Grant.MU_RESET})
-
-    def __post_init__(self) -> None:
-        _check_batch(self.batch)
-        if self.alpha is not None and not 0 < self.alpha <= 1:
-            raise SettingError(f"alpha = {self.alpha}; a step length lies in (0, 1], None takes the theorem's")
-        if self.tol < 0 or not self.advantage_bound > 0:
-            raise SettingError(f"tol = {self.tol}, advantage_bound = {self.advantage_bound}; tol >= 0 and a bound > 0")
 
     @cached_property
     def actions(self) -> Int[torch.Tensor, "N H n"]:
@@ -200,8 +169,3 @@ def _uniform(access: Any) -> torch.Tensor:
 
 def _row_ids(replica: torch.Tensor, batch: int) -> np.ndarray:
     return row_ids(replica.numpy().repeat(batch), np.tile(np.arange(batch), len(replica)))
-
-
-def _check_batch(batch: int) -> None:
-    if batch < 1:
-        raise SettingError(f"batch = {batch}; at least 1 episode is needed")

@@ -6,6 +6,7 @@ Trees are taken in blocks, so that memory does not grow with the batch; a class 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +18,8 @@ import torch
 from polytheory._typing import Bool, Float, Int
 from polytheory.access import Grant, Key, Requests
 from polytheory.algorithm import Info
-from polytheory.errors import SettingError
+from polytheory.exploration.agnostic import SelectionSettings
 from polytheory.models.layered import layers_of
-from polytheory.policy_classes import PolicyClass
 from polytheory.scaled.exploration.row_policies import MemberPolicies, UniformPolicy
 from polytheory.streams import row_ids
 
@@ -40,27 +40,11 @@ class SelectionState:
     replica: Int[torch.Tensor, " n"]
 
 
-@dataclass(frozen=True, eq=False)
-class Selection:
+class Selection(SelectionSettings, ABC):
     """Settings that both learners share.
 
-    Fields:
-        policies: the class.
-        batch: estimates of each member in a step, for each replica, >= 1.
-        delta: probability that the radius does not hold, in (0, 1).
-
-    Raises `SettingError` for values outside of these.
+    Fields as in `SelectionSettings`.
     """
-
-    policies: PolicyClass
-    batch: int = 16
-    delta: float = 0.05
-
-    requires: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE})
-
-    def __post_init__(self) -> None:
-        if self.batch < 1 or not 0 < self.delta < 1:
-            raise SettingError(f"batch = {self.batch}, delta = {self.delta}; batch >= 1 and 0 < delta < 1 are needed")
 
     @cached_property
     def actions(self) -> Int[torch.Tensor, "N H n"]:
@@ -81,13 +65,13 @@ class Selection:
         best = (totals.amax(1) / new.samples).numpy(force=True)
         return new, {"best_estimate": best, "radius": np.full(len(best), self.radius(new.samples))}
 
+    @abstractmethod
     def batch_totals(self, state: SelectionState, access: Any) -> Float[torch.Tensor, "n N"]:
         """Sums over ``batch`` fresh unbiased estimates of every member's value."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scale(self) -> float:
         """Range of one estimate when returns lie in [0, 1]."""
-        raise NotImplementedError
 
     def radius(self, samples: int) -> float:
         """All means are this close to the values with probability 1 - delta, when returns lie in [0, 1]."""
@@ -96,10 +80,6 @@ class Selection:
     def policy(self, state: SelectionState) -> MemberPolicies:
         """The member with the largest estimate of each replica, the first of equals."""
         return MemberPolicies(self.policies, torch.argmax(state.totals, dim=1))
-
-    def done(self, state: SelectionState) -> bool:
-        """A learner is never done by itself."""
-        return False
 
 
 class TrajectoryTree(Selection):

@@ -9,14 +9,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from polytheory import models
 from polytheory.access import GenerativeModel, Online
 from polytheory.errors import SettingError, UnknownNameError
+from polytheory.exploration import constants
 from polytheory.models.random_models import random_linear
-from polytheory.reference.exploration import constants
 from polytheory.reference.exploration import optimistic_actor_critic as oac
 from polytheory.reference.exploration.behaviours import behaviour_episodes
 from polytheory.reference.exploration.critics import add_episodes, nothing_seen
 from polytheory.reference.exploration.regret import stage_q_values, value
 from polytheory.run import run
-from polytheory.scaled.exploration import constants as scaled_constants
 from polytheory.trajectories import Trajectories
 
 LOCK = models.make("baited-lock", H=4)
@@ -76,17 +75,6 @@ def test_a_table_is_the_linear_critic_with_one_hot_features():
     # practical radii are 0.2 and 0.3: equal after scaling, up to the rounding of inverses
     assert_allclose(runs[0].state.f, runs[1].state.f, rtol=0, atol=1e-12)
     assert_array_equal(runs[0].state.n, runs[1].state.n)
-
-
-def test_both_rooms_have_the_same_constants():
-    for args in ((4, 3, 5, 2, 100, 1.0), (9, 2, 2, 4, 10, 3.0)):
-        d, S, H, A, T, B = args
-        options = {"delta": 0.1, "lam": 2.0}
-        assert constants.learning_rate(d, H, A, T, B) == scaled_constants.learning_rate(d, H, A, T, B)
-        assert constants.linear_radius(d, H, T, B, **options) == scaled_constants.linear_radius(d, H, T, B, **options)
-        for known in (True, False):
-            mine = constants.tabular_radius(S, A, H, T, B, **options, known_rewards=known)
-            assert mine == scaled_constants.tabular_radius(S, A, H, T, B, **options, known_rewards=known)
 
 
 def test_the_linear_radius_is_a_fixed_point_and_grows_with_what_it_must_cover():
