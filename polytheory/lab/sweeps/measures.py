@@ -20,6 +20,7 @@ from polytheory.history import History
 from polytheory.lab.exact import Oracle, policy_tables
 
 COUNTS = ("episodes", "transitions", "backups")  # of the meter, in every row
+IN_EVERY_ROW = ("study", "method", "algorithm", "environment", "budget", "room", "seed", "step", *COUNTS)
 
 
 @dataclass(eq=False)
@@ -75,8 +76,10 @@ REGRET = "regret"  # sum over the episodes so far of the suboptimality of the po
 def measure_named(name: str) -> Callable[[Look], np.ndarray] | None:
     """The exact measure of a name, or of ``package.module:function``; None for something that the steps report.
 
-    Raises `SettingError` for a function that does not exist.
+    Raises `SettingError` for a function that does not exist, and for a name that every row has.
     """
+    if name in IN_EVERY_ROW:
+        raise SettingError(f"measure {name!r}: every row says it; leave it out")
     if ":" not in name:
         return EXACT.get(name)
     module, _, function = name.partition(":")
@@ -110,7 +113,10 @@ class Recorder:
             self._record(0, {})
 
     def __call__(self, state: Any, info: Mapping[str, Any], step: int) -> None:
-        """See a step, counted from 0, that has been made."""
+        """See a step, counted from 0, that has been made.
+
+        Raises `UnknownNameError` at the first one for a measure that the method does not report.
+        """
         self.look = Look(self.look.oracle, self.look.algorithm, state, self.look.replicas, self.look.scaled)
         self.last = info
         if self.sums:
@@ -119,19 +125,16 @@ class Recorder:
             self.episodes, self.gap = now, self.look.suboptimality
         if self.grid.holds(step + 1):
             self._record(step + 1, info)
-
-    def columns(self, steps: int) -> dict[str, np.ndarray]:
-        """Everything recorded by the end of a run of that many steps: arrays [rows, n], NaN where a row lacks a value.
-
-        Raises `UnknownNameError` for a measure that the method does not report.
-        """
-        if not self.steps or self.steps[-1] != steps:
-            self._record(steps, self.last)
-        if steps:
+        if step == 0:
             reports = [name for name in self.history.names if not name.startswith("meter/")]
             for name in self.reported:
                 if name not in reports:
                     raise UnknownNameError("measure", name, {*reports, *EXACT, REGRET})
+
+    def columns(self, steps: int) -> dict[str, np.ndarray]:
+        """Everything recorded by the end of a run of that many steps: arrays [rows, n], NaN where a row lacks a value."""
+        if not self.steps or self.steps[-1] != steps:
+            self._record(steps, self.last)
         return {name: self._column(name) for name in (*self.exact, *([REGRET] * self.sums), *self.reported)} | {
             name: self._column(f"meter/{name}").astype(np.int64) for name in COUNTS
         }

@@ -98,16 +98,21 @@ def test_a_measure_of_ones_own(room):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("sweep_measures:vists", "has no attribute 'vists'"), ("no_such_module:f", "No module named 'no_such_module'")],
+    [
+        ("seed", "measure 'seed': every row says it"),
+        ("sweep_measures:vists", "has no attribute 'vists'"),
+        ("no_such_module:f", "No module named 'no_such_module'"),
+    ],
 )
 def test_a_measure_that_does_not_exist(name, message):
     with pytest.raises(SettingError, match=message):
         measure_named(name)
 
 
-def test_a_name_that_the_method_does_not_report():
+def test_a_name_that_the_method_does_not_report_is_told_after_one_step():
+    endless = replace(STUDY, measure=["switchs"], episodes=10**9)
     with pytest.raises(UnknownNameError, match="unknown measure 'switchs'; did you mean 'switches'"):
-        measured(replace(STUDY, measure=["switchs"]))
+        measured(endless)
 
 
 def test_the_grid_is_dense_at_first_and_the_same_for_all_budgets():
