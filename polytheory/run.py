@@ -23,7 +23,6 @@ from polytheory.algorithm import Algorithm, Info
 from polytheory.checkpoints import Checkpoint, Every
 from polytheory.errors import CheckpointError, OutOfMemoryError, RunError, SettingError, StorageError, is_out_of_memory
 from polytheory.history import History, HistoryFile
-from polytheory.policies import Policy
 from polytheory.processes import ALONE, Alone
 from polytheory.progress import Progress
 from polytheory.streams import subseed
@@ -54,7 +53,7 @@ class Run:
 
     Fields:
         state: the algorithm's last state.
-        policy: the policy that the guarantee speaks of.
+        policy: the policy that the guarantee speaks of: a `Policy`, or what else the access plays.
         history: everything that the steps reported, and ``meter/episodes``, ``meter/transitions``, ``meter/backups``.
         meter: what was asked of the access, [replicas] each.
         status: why the run ended.
@@ -62,7 +61,7 @@ class Run:
     """
 
     state: Any
-    policy: Policy
+    policy: Any
     history: History
     meter: Meter
     status: Status
@@ -116,7 +115,8 @@ def run(
     name = type(algorithm).__name__
     check_grants(algorithm.requires, access.grants, name, type(access).__name__)
     steps, episodes = _budget("steps", steps), _budget("episodes", episodes)
-    if steps is None and episodes is None and Grant.MODEL not in algorithm.requires:
+    ends = Grant.MODEL in algorithm.requires or getattr(algorithm, "ends", False)  # planners, and searches that say so
+    if steps is None and episodes is None and not ends:
         raise SettingError(f"{name} learns and is never done by itself; pass steps=... or episodes=...")
     interval = Every.parse(every)
     identity = _identity(algorithm, access, seed, replica)

@@ -19,7 +19,7 @@ class Trajectories:
 
     Fields:
         states: [n, t] state in which the action was taken (None when states are token prefixes).
-        actions: [n, t] action, or token id.
+        actions: [n, t] action, or token id; [n, t, k] where an action is k numbers.
         rewards: [n, t] reward of the transition.
         mask: [n, t] True where a step was taken.
         log_probs_sampler: [n, t] natural log-probability of the action under the policy that sampled it, float64, after
@@ -33,7 +33,7 @@ class Trajectories:
     """
 
     states: Shaped[Array, "n t *obs"] | None
-    actions: Int[Array, "n t"]
+    actions: Shaped[Array, "n t *action"]
     rewards: Float[Array, "n t"]
     mask: Bool[Array, "n t"]
     log_probs_sampler: Float[Array, "n t"] | None = None

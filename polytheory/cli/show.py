@@ -36,8 +36,12 @@ def show(
 
 def _algorithm(entry: Any, name: str) -> dict[str, Any]:
     from polytheory.cli._build import algorithm_class
+    from polytheory.errors import SettingError
 
-    cls = algorithm_class(entry, name, "reference")
+    try:
+        cls = algorithm_class(entry, name, "reference")
+    except SettingError:  # the scaled room's alone
+        cls = algorithm_class(entry, name, "scaled")
     settings = {f.name: _default(f) for f in dataclasses.fields(cls)}
     return {"name": name, "summary": (cls.__doc__ or "").strip().split("\n")[0], "settings": settings}
 

@@ -157,3 +157,40 @@ def test_values_of_pairs():
     }  # fmt: skip
     with pytest.raises(SettingError, match="expected key=value"):
         parse_pairs(["=1"], "--set")
+
+
+DEEP = "run iwocs --room scaled --algorithm DeepIwocs --env pendulum --env-set truncation=4"
+FEW = '--set training={"iterations":1,"updates":2,"batch":4,"hidden":4} --set generations=1 --set population=4 --set worlds=2'
+
+
+def test_a_search_over_physical_worlds(capsys, tmp_path):
+    words = f"{DEEP} --env-set mass=[0.5,2] {FEW} --checkpoint {tmp_path} --json".split()
+    assert call(words) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert (first["status"], first["ended"] in ("met", "stuck", "worlds")) == ("done", True)
+    assert first["worlds"][0] == [1.0]
+    assert len(first["value"]) == 5
+    assert first["worst"] == min(first["value"])
+    assert call(words) == 0
+    assert json.loads(capsys.readouterr().out) == first
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("run iwocs --algorithm DeepIwocs --env pendulum", "the reference room has no DeepIwocs; it has Iwocs"),
+        (f"{DEEP} --replicas 2", "run it again with another --seed"),
+        (DEEP.replace("pendulum", "pendulm"), "did you mean 'pendulum'?"),
+        (f"{DEEP} --env-set mas=[1,2]", "unknown constant of pendulum 'mas'; did you mean 'mass'?"),
+        (f"{DEEP} --env-set mass=2", "give the two ends"),
+        (f"{DEEP} --env-set gamma=high", "gamma = 'high'; it must be a number"),
+        (f"{DEEP} --set adversary=cmaes", "unknown adversary 'cmaes'; did you mean 'cma'?"),
+        (f'{DEEP} --set training={{"update":2}}', "unknown setting of Sac 'update'; did you mean 'updates'?"),
+        (f"{DEEP} --set training=3", "give settings by name"),
+    ],
+)
+def test_bad_input_for_physical_worlds(capsys, words, expected):
+    assert call(words.split()) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert expected in err

@@ -5,21 +5,28 @@ from __future__ import annotations
 import pytest
 
 from polytheory.access.defaults import default_access
+from polytheory.access.worlds import Worlds
 from polytheory.catalog import find, methods
 from polytheory.cli._build import ROOMS, algorithm_class, make_algorithm
 from polytheory.conformance.resume import assert_resume_exact
 from polytheory.models import make
+from polytheory.models.physics import Pendulum
 
 SETTINGS = {"n-pg-igt": {"truncation": 7, "batch": 2}, "harpg": {"truncation": 7, "batch": 2}}
 SETTINGS["agnostic-policy-learning"] = {"policies": "two-ton"}
 OFFLINE = {"NoraHybrid", "Noah"}
-REFERENCE_ONLY = {"InexactPolicyIteration", "LinearProgram"}
+REFERENCE_ONLY, SCALED_ONLY = {"InexactPolicyIteration", "LinearProgram"}, {"DeepIwocs", "DeepTraining"}
+FEW = {"iterations": 3, "updates": 3, "batch": 8, "hidden": 4}
+DEEP = {
+    "DeepTraining": {"training": FEW},
+    "DeepIwocs": {"training": {**FEW, "iterations": 1}, "generations": 2, "population": 4, "episodes": 2, "fresh": 2},
+}
 CASES = [
     (entry.name, name, room)
     for entry in methods()
     for name in entry.algorithms
     for room in ROOMS
-    if room == "reference" or name not in REFERENCE_ONLY
+    if name not in (REFERENCE_ONLY if room == "scaled" else SCALED_ONLY)
 ]
 
 
@@ -34,11 +41,13 @@ def test_resume_is_exact(method, algorithm, room):
         model = make("riverswim", horizon=4)
     else:
         model = make("riverswim", gamma=0.9, horizon=8 if algorithm.endswith("BackwardInduction") else None)
-    cls, settings = algorithm_class(entry, algorithm, room), dict(SETTINGS.get(method, {}))
+    cls, settings = algorithm_class(entry, algorithm, room), dict(DEEP.get(algorithm, SETTINGS.get(method, {})))
     if algorithm in OFFLINE:
         settings["offline"] = "half-optimal:5"
 
     def access():
+        if algorithm in DEEP:
+            return Worlds(Pendulum(), truncation=5)
         base = default_access(entry.access_of(algorithm), model)
         return base if room == "reference" else base.replicate(3)
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polytheory._typing import Float
 from polytheory.access import KnownModel
 from polytheory.models.ambiguity import Scenarios
-from polytheory.models.tabular import TabularMDP
 from polytheory.models.windy_walk import wind_kernels, windy_walk
 from polytheory.proofs_check.claims import Demo, Level, Line, Margin, Setting, Wrap, claim
 from polytheory.proofs_check.planning.oracles import policies
+from polytheory.proofs_check.robust import deep_claims as deep_claims
+from polytheory.proofs_check.robust import deep_formula_claims as deep_formula_claims
+from polytheory.proofs_check.robust.iwocs_instances import (
+    Listed,
+    exact_robust_value,
+    instances,
+    optimal_action_values,
+    stuck,
+)
+from polytheory.proofs_check.robust.operator_claims import pennies
+from polytheory.reference.robust.robust_dp import RobustValueIteration
+from polytheory.run import run
 
 if TYPE_CHECKING:
     from polytheory.proofs_check.claims import Room
@@ -26,52 +34,6 @@ BEST_KERNEL = Wrap(
     "best_kernel", part="worst_kernel",
     by=lambda f: lambda ball, *rest: (lambda found: (found[0], found[1] + 1.0))(f(ball, *rest)),
 )  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class Listed:
-    """A model whose kernel is the first of ``kernels`` [N, S, A, S]."""
-
-    kernels: Float[np.ndarray, "N S A S"]
-    r: Float[np.ndarray, "S A"]
-
-    @property
-    def access(self) -> KnownModel:
-        """The nominal model, starting in state 0."""
-        S = self.r.shape[0]
-        return KnownModel(TabularMDP(self.kernels[0], self.r, np.eye(S)[0], gamma=0.9, name="listed"))
-
-
-def stuck() -> Listed:
-    """Three states on which the paper's search stops at 8.18 while the robust value is 13.824451."""
-    first = [[[0.5, 0, 0.5], [1, 0, 0]], [[0, 0.5, 0.5], [0, 0.5, 0.5]], [[0.5, 0.5, 0], [0, 0.5, 0.5]]]
-    second = [[[0, 1, 0], [1, 0, 0]], [[0, 1, 0], [0, 1, 0]], [[0, 0, 1], [0, 0, 1]]]
-    return Listed(np.array([first, second], dtype=float), np.array([[0.0, 1.0], [3.0, 2.0], [2.0, 1.0]]))
-
-
-@lru_cache(maxsize=1)
-def instances() -> tuple[Listed, ...]:
-    """The stuck one, and random ones with sparse and dense rows."""
-    rng, found = np.random.default_rng(0), [stuck()]
-    for concentration in (0.3, 0.5, 2.0):
-        for _ in range(3):
-            found.append(Listed(rng.dirichlet(np.full(3, concentration), (3, 3, 2)), rng.uniform(size=(3, 2))))
-    return tuple(found)
-
-
-def exact_robust_value(listed: Listed) -> Float[np.ndarray, " S"]:
-    """The robust value of the rectangular hull: the best deterministic policy against all choices of rows for what it plays."""
-    N, S, _, _ = listed.kernels.shape
-    best = np.full(S, -np.inf)
-    for actions in policies(listed.access.model):
-        rows = listed.kernels[:, np.arange(S), actions]  # [N, S, S]
-        r = listed.r[np.arange(S), actions]
-        worst = np.full(S, np.inf)
-        for choice in np.ndindex(*[N] * S):
-            P = rows[list(choice), np.arange(S)]
-            worst = np.minimum(worst, np.linalg.solve(np.eye(S) - 0.9 * P, r))
-        best = np.maximum(best, worst)
-    return best
 
 
 @claim(
@@ -111,16 +73,6 @@ def action_values_fall_to_no_less_than_the_hull(listed: Listed, room: Room) -> M
         margins += [Margin.at_most(after, q, 1e-12), Margin.at_most(floor, after, 1e-9)]
         q = after
     return Margin.worst(margins)
-
-
-def optimal_action_values(listed: Listed, i: int) -> Float[np.ndarray, "S A"]:
-    """``Q*`` under one kernel, by trying every deterministic policy."""
-    S = listed.r.shape[0]
-    values = []
-    for actions in policies(listed.access.model):
-        P, r = listed.kernels[i][np.arange(S), actions], listed.r[np.arange(S), actions]
-        values.append(np.linalg.solve(np.eye(S) - 0.9 * P, r))
-    return listed.r + 0.9 * listed.kernels[i] @ np.max(values, axis=0)
 
 
 @claim(
@@ -205,6 +157,43 @@ def windy_walk_takes_two_iterations(alpha: float, room: Room) -> Margin:
     trace = room.run("Iwocs", KnownModel(windy_walk(alpha=alpha)), ambiguity=ball, worst="static", tol=TOL)
     found: list[Any] = [trace.state["lower"][0], trace.state["upper"][0], trace.state["iterations"][0]]
     return Margin.equal(np.array(found), np.array([-7.952147489722, -7.952147489722, 2.0]), 2e-8)
+
+
+@claim(
+    method="iwocs", source="iyengar2005, Lemma 3.3; derived", level=Level.CERTIFICATE,
+    statement="on sets by (s, a) the certified static value is the dynamic one, that of robust value iteration, and the "
+    "margin is what is left of the bracket",
+    worked=lambda: [("tv:0.2", 1), ("kl:0.1", 3)],
+    breaks=[BEST_KERNEL, TOO_LOW, Setting("smaller_set", ambiguity="tv:0.01")],
+)  # fmt: skip
+def certified_static_value_is_the_dynamic_one(case: tuple[str, int], room: Room) -> Margin:
+    text, i = case
+    access = instances()[i].access
+    trace = room.run("Iwocs", access, ambiguity=text, tol=1e-6)
+    dynamic = run(RobustValueIteration(text, tol=1e-7), access.fresh(), progress=False).state
+    lower, upper = trace.state["lower"][0], trace.state["upper"][0]
+    return Margin.worst([
+        Margin.at_most(upper - lower, 0.0, 1e-6),
+        Margin.equal(lower, dynamic.v[0], 1e-6 + 1e-7), Margin.equal(upper, dynamic.v[0], 1e-6 + 1e-7),
+    ])  # fmt: skip
+
+
+@claim(
+    method="iwocs", source="derived; wiesemann2013, sec. 1", level=Level.PROPERTY,
+    statement="with two kernels that hurt different actions the static search is certified at 0 = the dynamic value, each "
+    "kernel alone is worth 9, and a coin guarantees 4.5 against either: no bound on randomised policies",
+    worked=lambda: [None],
+    breaks=[BEST_KERNEL, TOO_LOW],
+)  # fmt: skip
+def static_bracket_fails_for_randomised_policies(_: None, room: Room) -> Margin:
+    model, kernels = pennies()
+    trace = room.run("Iwocs", KnownModel(model), ambiguity=Scenarios(kernels), worst="static", tol=TOL)
+    listed = Listed(kernels, model.r_at())
+    alone = [optimal_action_values(listed, i)[0].max() for i in range(2)]
+    r = model.r_at().mean(1)
+    coin = [np.linalg.solve(np.eye(3) - model.gamma * kernel.mean(1), r)[0] for kernel in kernels]
+    found = [trace.state["lower"][0], trace.state["upper"][0], min(alone), min(coin), exact_robust_value(listed)[0]]
+    return Margin.equal(np.array(found), np.array([0.0, 0.0, 9.0, 4.5, 0.0]), 2 * TOL)
 
 
 DEMOS = (

@@ -18,6 +18,8 @@ from polytheory.models.ambiguity import Ambiguity, Scenarios, TotalVariation, am
 from polytheory.scaled.planning.certificate import check_discounted, check_settings
 from polytheory.scaled.robust.bellman import robust_policy_sweep, robust_sweep
 from polytheory.scaled.robust.certificate import RobustPolicies, RobustState, certify
+from polytheory.scaled.robust.deep_iwocs import DeepIwocs as DeepIwocs
+from polytheory.scaled.robust.deep_iwocs import DeepTraining as DeepTraining
 from polytheory.scaled.robust.policy_iteration import RobustPolicyIteration, nature_iteration
 from polytheory.scaled.robust.problem import Problem, dense, problems
 
