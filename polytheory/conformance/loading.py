@@ -38,7 +38,7 @@ def candidates(
 
     Raises `SettingError` for what cannot be loaded, `UnknownNameError` for a target or setting that does not exist.
     """
-    found, label = (_loaded(impl), impl) if isinstance(impl, str) else (impl, "")
+    found, label = (loaded(impl), impl) if isinstance(impl, str) else (impl, "")
     many = list(found) if isinstance(found, Sequence) else [found]
     if not many:
         raise SettingError(f"{label or 'the sequence'} is empty; it must hold candidates")
@@ -92,7 +92,7 @@ def _mapping(of: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
     return dict(x)
 
 
-def _loaded(spec: str) -> Any:
+def loaded(spec: str) -> Any:
     """The object that ``module:name`` or ``file.py:name`` names."""
     place, colon, name = spec.rpartition(":")
     if not colon or not place or not name:

@@ -85,8 +85,11 @@ def policy_table(model: TabularMDP, policy: Policy) -> Float[np.ndarray, "*H S A
         raise PolicyError(
             f"{type(policy).__name__} has memory; exact evaluation by states needs a policy that looks only at (h, s)"
         )
-    # memoryless policies of other kinds (a softmax, say) are stationary tables
-    table = policy.table if isinstance(policy, TabularPolicy) else policy.probs(None, 0, np.arange(model.S))
+    if isinstance(policy, TabularPolicy):
+        table = policy.table
+    else:  # another kind is asked in every state, and where there are stages at each of them: it may look at the stage
+        stages = [policy.probs(None, h, np.arange(model.S)) for h in range(model.horizon or 1)]
+        table = np.stack(stages) if model.horizon is not None else stages[0]
     shape = table.shape
     allowed = [(model.S, model.A)] + ([(model.horizon, model.S, model.A)] if model.horizon is not None else [])
     if shape not in allowed:

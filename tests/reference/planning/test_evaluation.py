@@ -68,6 +68,19 @@ def test_staged_policy_may_change_with_the_stage():
     assert p.evaluate(model, staged).bound < 1e-13
 
 
+def test_any_memoryless_policy_may_change_with_the_stage():
+    """One that is no table is asked at every stage, not at the first alone."""
+    from polytheory.reference.exploration.actors import StagedPolicy
+
+    model = staged_worked()
+    scores = np.random.default_rng(0).normal(size=(model.horizon, model.S, model.A))
+    weights = np.exp(scores)
+    same = TabularPolicy(weights / weights.sum(-1, keepdims=True))
+    first = TabularPolicy(same.table[0])
+    assert abs(p.return_of(model, first) - p.return_of(model, same)) > 1e-3  # the stages differ
+    assert_allclose(p.return_of(model, StagedPolicy(scores)), p.return_of(model, same), rtol=1e-14)
+
+
 def test_a_policy_that_does_not_fit_is_named():
     with pytest.raises(PolicyError, match=r"shape \[3, 2\]; two-state needs \[2, 2\]"):
         p.evaluate(two_state(), TabularPolicy.uniform(3, 2))
