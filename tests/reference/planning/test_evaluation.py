@@ -72,7 +72,7 @@ def test_any_memoryless_policy_may_change_with_the_stage():
     """One that is no table is asked at every stage, not at the first alone."""
     from polytheory.reference.exploration.actors import StagedPolicy
 
-    model = staged_worked()
+    (model,) = staged_worked()
     scores = np.random.default_rng(0).normal(size=(model.horizon, model.S, model.A))
     weights = np.exp(scores)
     same = TabularPolicy(weights / weights.sum(-1, keepdims=True))
