@@ -134,13 +134,22 @@ def test_a_local_ray_writes_the_same_files(study, tmp_path):
     assert len(files["ray"]) == 8
 
 
+# a shell that runs the tests in the background hands down an ignored SIGINT
+LISTENING = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from polytheory.cli.main import main
+main()
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
 def test_workers_end_with_the_command(study, tmp_path, blow):
     """Ctrl-C reaches all processes of a terminal; a kill reaches the command alone. Either way nobody stays behind."""
     study.write_text(TOML.replace("seeds = 4", "seeds = 2000"))  # far more than it will get to
     sweep = subprocess.Popen(
-        [sys.executable, "-m", "polytheory.cli.main", "sweep", str(study), "--out", "out", "--jobs", "2"],
+        [sys.executable, "-c", LISTENING, "sweep", str(study), "--out", "out", "--jobs", "2"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     while sweep.poll() is None and not list((tmp_path / "out" / "cells").glob("*.parquet")):

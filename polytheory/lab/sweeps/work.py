@@ -67,18 +67,16 @@ def rows(job: Job) -> dict[str, Any]:
     access = default_access(cell.access, oracle.model)
     seeds = range(job.first, job.first + job.count)
     if cell.room == "scaled":
-        parts = [_run(cell, algorithm, access.replicate(job.count), oracle, job.first)]
+        together = [(seeds, access.replicate(job.count))]
     else:
-        parts = [_run(cell, algorithm, access.fresh(), oracle, seed) for seed in seeds]
-    # seed by seed, and step by step within each
-    ids = np.concatenate([np.repeat(part_seeds, len(steps)) for part_seeds, (steps, _) in zip(
-        [seeds] if cell.room == "scaled" else [[seed] for seed in seeds], parts, strict=True
-    )])  # fmt: skip
-    steps = np.concatenate([np.tile(steps, next(iter(x.values())).shape[1]) for steps, x in parts])
-    names = list(parts[0][1])
-    return {**cell.columns, "seed": ids, "step": steps} | {
-        name: np.concatenate([x[name].T.reshape(-1) for _, x in parts]) for name in names
-    }
+        together = [(range(seed, seed + 1), access.fresh()) for seed in seeds]
+    parts = []
+    for some, its_access in together:
+        steps, measured = _run(cell, algorithm, its_access, oracle, some[0])
+        # seed by seed, and step by step within each
+        ids = {"seed": np.repeat(some, len(steps)), "step": np.tile(steps, len(some))}
+        parts.append(ids | {name: x.T.reshape(-1) for name, x in measured.items()})
+    return {**cell.columns, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}}
 
 
 def parquet(columns: dict[str, Any]) -> bytes:
@@ -103,17 +101,8 @@ def _run(cell: Cell, algorithm: Any, access: Any, oracle: Oracle, replica: int) 
     start = algorithm.init(access, cell.seed, replica)  # asks nothing of the access
     look = Look(oracle, algorithm, start, access.meter.replicas, cell.room == "scaled")
     recorder = Recorder(cell.measure, cell.density, look, access)
-    budget: dict[str, Any] = {cell.unit: cell.budget}
-    end = run(
-        algorithm,
-        access,
-        **budget,
-        seed=cell.seed,
-        replica=replica,
-        callbacks=[recorder],
-        history=False,
-        progress=False,
-    )
+    options: dict[str, Any] = {"seed": cell.seed, "replica": replica, "history": False, "progress": False}
+    end = run(algorithm, access, callbacks=[recorder], **options, **{cell.unit: cell.budget})
     if end.status == Status.INTERRUPTED:
         raise KeyboardInterrupt
     columns = recorder.columns(end.steps)

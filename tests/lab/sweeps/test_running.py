@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -127,7 +128,15 @@ def test_a_dying_worker_takes_only_its_own_seed_along(tmp_path):
     assert len(files(tmp_path)) == 5
 
 
-def test_ctrl_c_keeps_what_is_done(tmp_path, monkeypatch):
+@pytest.fixture
+def listens():
+    """A shell that runs the tests in the background hands down an ignored SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_keeps_what_is_done(tmp_path, monkeypatch, listens):
     monkeypatch.setenv("SWEEP_FLAG", str(tmp_path / "flag"))
     study = replace(TINY, measure=["sweep_measures:stops_at_three"], seeds=5, environments=["baited-lock"])
     with pytest.raises(KeyboardInterrupt):
