@@ -101,8 +101,9 @@ def _run(cell: Cell, algorithm: Any, access: Any, oracle: Oracle, replica: int) 
     start = algorithm.init(access, cell.seed, replica)  # asks nothing of the access
     look = Look(oracle, algorithm, start, access.meter.replicas, cell.room == "scaled")
     recorder = Recorder(cell.measure, cell.density, look, access)
-    options: dict[str, Any] = {"seed": cell.seed, "replica": replica, "history": False, "progress": False}
-    end = run(algorithm, access, callbacks=[recorder], **options, **{cell.unit: cell.budget})
+    budget: dict[str, Any] = {cell.unit: cell.budget}
+    silent: dict[str, Any] = {"history": False, "progress": False}
+    end = run(algorithm, access, callbacks=[recorder], seed=cell.seed, replica=replica, **budget, **silent)
     if end.status == Status.INTERRUPTED:
         raise KeyboardInterrupt
     columns = recorder.columns(end.steps)
