@@ -46,7 +46,7 @@ def run_method(
     options, physical = parse_pairs(env_set or (), "--env-set"), entry.access_of(cls.__name__) == "Worlds"
     if physical and replicas > 1:
         raise SettingError(f"--replicas {replicas}: {cls.__name__} is one learner; run it again with another --seed")
-    model = None if physical else make_model(env, options)
+    model: Any = None if physical else make_model(env, options)
     made = make_algorithm(cls, parse_pairs(setting or (), "--set"), model)
     access = make_worlds(env, options) if physical else default_access(entry.access_of(cls.__name__), model)
     if room == "scaled":

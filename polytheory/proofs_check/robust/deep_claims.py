@@ -72,7 +72,9 @@ class ExactLearner:
 
     def step(self, state: Any, access: ListedWorlds) -> Any:
         """All there is to learn."""
-        return {"q": optimal_action_values(access.listed, round(access.parameters[0]))}, {}
+        import torch
+
+        return {"q": torch.from_numpy(optimal_action_values(access.listed, round(access.parameters[0])))}, {}
 
     def done(self, state: Any) -> bool:
         """After one step."""
@@ -86,7 +88,7 @@ class ExactLearner:
         """Best action of the smallest action values."""
         import torch
 
-        return self.smallest(torch.stack([torch.from_numpy(agent["q"])[s] for agent in agents]), valid)
+        return self.smallest(torch.stack([agent["q"][s] for agent in agents]), valid)
 
 
 def acts(policy: Any, S: int) -> np.ndarray:

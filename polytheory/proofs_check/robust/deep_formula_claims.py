@@ -78,7 +78,7 @@ def double_q_targets_lead_to_the_optimal_values(listed: Listed, room: Room) -> M
     breaks=[
         Line("entropy_as_cost", module="deep_targets", old="q.amin(0) - alpha * log_p", new="q.amin(0) + alpha * log_p"),
         Wrap("entropy_in_the_plain_one", part="plain_value", by=lambda f: lambda q: f(q) + 0.1),
-        Wrap("larger_critic", part="soft_value", by=lambda f: lambda q, *rest: f(q[:1].expand(2, -1), *rest)),
+        Wrap("larger_critic", part="entropic_value", by=lambda f: lambda q, *rest: f(q[:1].expand(2, -1), *rest)),
     ],
 )  # fmt: skip
 def soft_and_plain_targets_lead_to_their_values(listed: Listed, room: Room) -> Margin:
@@ -89,7 +89,7 @@ def soft_and_plain_targets_lead_to_their_values(listed: Listed, room: Room) -> M
         q = np.zeros(S * A)
         for _ in range(50):
             both = np.stack([q + 1.0, q])
-            v = room.parts.soft_value(both, np.log(pi).ravel(), alpha) if soft else room.parts.plain_value(both)
+            v = room.parts.entropic_value(both, np.log(pi).ravel(), alpha) if soft else room.parts.plain_value(both)
             v = (pi * v.reshape(S, A)).sum(-1)
             y = room.parts.bootstrapped(listed.r.ravel(), np.ones(S * A, bool), (P @ v).ravel(), 0.5)
             q = y

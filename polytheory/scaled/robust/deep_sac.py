@@ -15,10 +15,10 @@ from polytheory.scaled.robust.deep_targets import (
     actor_loss,
     bootstrapped,
     critic_loss,
+    entropic_value,
     gaussian_of,
     plain_value,
     smallest_of_own,
-    soft_value,
     squashed,
     temperature_gradient,
 )
@@ -61,7 +61,7 @@ class Sac(OffPolicy):
         with torch.no_grad():
             a, log_p = squashed(*gaussian_of(actor(state.theta["actor"], after)[0]), z[0])
             q = _values(critic, state.theta["target"], after, a)
-            v = torch.stack([soft_value(q[SOFT], log_p, alpha), plain_value(q[PLAIN])])
+            v = torch.stack([entropic_value(q[SOFT], log_p, alpha), plain_value(q[PLAIN])])
             y = torch.stack([bootstrapped(batch["rewards"], batch["goes_on"], x, access.spec.gamma) for x in v])
         theta = state.theta["critic"].detach().requires_grad_()
         loss = critic_loss(_values(critic, theta, s, batch["actions"]), y.repeat_interleave(2, 0))

@@ -30,7 +30,7 @@ def double_q_value(
     return target.amin(0).gather(-1, best)[:, 0]
 
 
-def soft_value(
+def entropic_value(
     q: Float[torch.Tensor, "2 n"], log_p: Float[torch.Tensor, " n"], alpha: float
 ) -> Float[torch.Tensor, " n"]:
     """``min q - alpha log p`` of a sampled action [haarnoja2018]."""
