@@ -10,9 +10,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from types import CodeType, FrameType
 from typing import Any
 
+from polytheory.catalog import methods
 from polytheory.lab.tracing.quantities import Quantity, quantities
 
 ROOM = "polytheory.reference."
@@ -185,11 +187,17 @@ class _Part:
     annotations: Mapping[str, Any]
 
 
+@cache
+def _homes() -> tuple[str, ...]:
+    """Where parts stand: the reference, and what a family's two rooms have in common."""
+    return (ROOM, *sorted({f"polytheory.{entry.family}." for entry in methods()}))
+
+
 def _part(code: CodeType, scope: Mapping[str, Any]) -> _Part | None:
     """What a code object is as a part; None for what is no part: helpers, checks, anything outside of the room."""
     name, module, path = code.co_name, str(scope.get("__name__", "")), code.co_qualname
     asked = module.startswith("polytheory.access") and name in ASKED
-    if not asked and not module.startswith(ROOM):
+    if not asked and not module.startswith(_homes()):
         return None
     hidden = name.startswith(("_", "<", "check")) or name in _QUIET or "<locals>" in path
     if hidden or code.co_filename.startswith("<") or code.co_flags & inspect.CO_GENERATOR:

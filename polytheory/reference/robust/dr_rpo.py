@@ -36,16 +36,11 @@ import numpy as np
 
 from polytheory._typing import Float
 from polytheory.access import Spec
+from polytheory.exploration.episodic import check_spec, value_caps
 from polytheory.models.factor_ambiguity import check_fail_state, check_learner, factor_features, radii_of, reference_of
 from polytheory.reference.exploration.actors import StagedPolicy, mirror_step
 from polytheory.reference.exploration.critics import Seen, gram
-from polytheory.reference.exploration.episodic import (
-    EpisodicLearner,
-    EpisodicState,
-    check_spec,
-    staged_rewards,
-    value_caps,
-)
+from polytheory.reference.exploration.episodic import EpisodicLearner, EpisodicState, staged_rewards
 from polytheory.reference.robust.factor_duals import factor_values as factor_values
 from polytheory.reference.robust.mixtures import worst_mixture as worst_mixture
 from polytheory.reference.robust.regularised import plan as plan
