@@ -53,6 +53,10 @@ class SettingError(PolytheoryError, ValueError):
     """A hyper-parameter or option is out of range."""
 
 
+class ObjectiveError(SettingError):
+    """An objective lacks a condition under which the method finds its optimum."""
+
+
 class UnknownNameError(PolytheoryError, KeyError):
     """A method, environment or option of that name does not exist."""
 

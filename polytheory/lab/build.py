@@ -88,7 +88,12 @@ def environment_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]
 
 
 def policy_values(policy: Any, model: Any, replicas: int, room: str) -> list[float]:
-    """Expected discounted return of each replica's policy from the start distribution, by exact evaluation."""
+    """Expected discounted return of each replica's policy from the start distribution, by exact evaluation.
+
+    A policy with memory that offers ``mean_returns(model)`` evaluates itself.
+    """
+    if hasattr(policy, "mean_returns"):
+        return policy.mean_returns(model)
     from polytheory.lab.exact import policy_tables
     from polytheory.policies import TabularPolicy
     from polytheory.reference.planning.planning import return_of

@@ -40,8 +40,12 @@ def solve_demo(method: str, demo: Demo) -> DemoRecord:
     settings = demo.settings_for(room, model)
     seen = _Recorder(room.make(demo.algorithm, **settings), model, demo.steps)
     end = seen.run(access)
-    policy = TabularPolicy(policy_tables(end.policy, model, 1)[0])
-    v = evaluate(model, policy).v
+    if hasattr(end.policy, "mean_returns"):  # a policy with memory is no table over states: it has no grid of values
+        value, grid = end.policy.mean_returns(model)[0], None
+    else:
+        policy = TabularPolicy(policy_tables(end.policy, model, 1)[0])
+        v = evaluate(model, policy).v
+        value, grid = return_of(model, policy), grid_values(model, v if v.ndim == 1 else v[0], policy)
     if "bound" in end.history.names:
         own = find(method).family != "planning"  # another problem: the nominal optimum is no oracle of its values
         curve = _certified_curve(end.history, seen, model, None if own else best)
@@ -50,10 +54,10 @@ def solve_demo(method: str, demo: Demo) -> DemoRecord:
     return DemoRecord(
         environment=demo.environment, model=model.name, S=model.S, A=model.A, gamma=model.gamma, horizon=model.horizon,
         algorithm=demo.algorithm, access=demo.access, settings=_settings(seen.made), steps=end.steps,
-        status=str(end.status), value=return_of(model, policy), optimum=optimum,
+        status=str(end.status), value=value, optimum=optimum,
         bound=float(end.state.bound) if hasattr(end.state, "bound") else None,
         **{name: end.meter.total(name) for name in ("episodes", "transitions", "backups")},
-        curve=curve, grid=grid_values(model, v if v.ndim == 1 else v[0], policy), lockstep=compare(method, demo),
+        curve=curve, grid=grid, lockstep=compare(method, demo),
         seconds=time.perf_counter() - start,
     )  # fmt: skip
 

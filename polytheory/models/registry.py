@@ -32,6 +32,8 @@ _MAKERS = {
     "random-linear": ("random_models", "random_linear"),
     "simulated-linear": ("robust_problems", "simulated_linear"),
     "american-put": ("robust_problems", "american_put"),
+    "wager": ("risk_problems", "wager"),
+    "toll-road": ("risk_problems", "toll_road"),
     "token-mdp": ("token_mdp", "token_mdp"),
     "layered-two-state": ("agnostic", "layered_two_state"),
     "psdp-trap": ("agnostic", "psdp_trap"),

@@ -1,0 +1,56 @@
+"""Small models where the best return law depends on what was collected so far."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from polytheory.errors import SettingError
+from polytheory.models.tabular import RewardAtoms, TabularMDP
+
+
+def wager(*, gamma: float = 1.0, horizon: int | None = 3) -> TabularMDP:
+    """Two states, two actions, rewards 0 to 4: a sure 2 or a risky 4, then a consolation.
+
+    Known answers at gamma = 1 and horizon 3, from state 0: the best CVaR at 1/4 is 5 (initial stock -6), the best policy
+    without a stock reaches 19/4, the risk-neutral one 27/8; the best mean is 129/16.
+    """
+    P = np.zeros((2, 2, 2))
+    r = np.zeros((2, 2, 2))
+    for s, a, outcomes in (
+        (0, 0, ((3 / 4, 2, 0), (1 / 4, 2, 1))),
+        (0, 1, ((3 / 4, 4, 0), (1 / 4, 0, 1))),
+        (1, 0, ((1 / 2, 1, 0), (1 / 2, 0, 1))),
+        (1, 1, ((1 / 4, 0, 0), (3 / 4, 2, 1))),
+    ):
+        for p, reward, after in outcomes:
+            P[s, a, after], r[s, a, after] = p, reward
+    return TabularMDP(P, r, np.array([1.0, 0.0]), horizon, gamma, name="wager")
+
+
+def toll_road(
+    *, crossings: int = 6, toll: float = 4.0, chance: float = 0.25, detour: float = 3.0, gamma: float = 1.0
+) -> TabularMDP:
+    """A road with crossings: the bridge (action 0) costs 1, and ``toll`` more with probability ``chance``; the detour
+    (action 1) costs ``detour`` and never a toll.
+
+    State i is crossing i, the last state is home, the horizon is the number of crossings. A policy without a stock does not
+    know what it has paid, so that it fixes beforehand where it will drive around; with a stock it takes risks until the
+    first toll, or after it, as the objective asks.
+
+    Raises `SettingError` unless crossings >= 1, toll and detour >= 0, and chance lies in [0, 1].
+    """
+    if crossings < 1 or min(toll, detour) < 0 or not 0 <= chance <= 1:
+        raise SettingError(
+            f"crossings = {crossings}, toll = {toll}, chance = {chance}, detour = {detour}; crossings >= 1, costs >= 0, "
+            "chance in [0, 1]"
+        )
+    S = crossings + 1
+    P = np.repeat(np.eye(S, k=1)[:, None], 2, axis=1)
+    P[-1, :, -1] = 1.0
+    probs = np.zeros((S, 2, 4))
+    probs[:-1, 0, 1:3], probs[:-1, 1, 3], probs[-1, :, 0] = (1 - chance, chance), 1.0, 1.0
+    values = np.array([0.0, -1.0, -1.0 - toll, -detour])
+    return TabularMDP(
+        P, probs @ values, np.eye(S)[0], crossings, gamma, np.arange(S) == crossings, RewardAtoms(values, probs),
+        name="toll-road",
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Claims of dynamic programming on return distributions."""

@@ -1,0 +1,32 @@
+"""The claims of distributional dynamic programming, in groups, and what `polytheory verify` solves for it."""
+
+from polytheory.proofs_check.claims import Demo
+from polytheory.proofs_check.distributional import history_claims as history_claims
+from polytheory.proofs_check.distributional import operator_claims as operator_claims
+from polytheory.proofs_check.distributional import solver_claims as solver_claims
+
+DEMOS = (
+    Demo(
+        "frozenlake",
+        "DistributionalValueIteration",
+        {"objective": "mean-cvar:0.5:0.25", "atoms": 41, "stocks": 41, "tol": 1e-3},
+        options={"gamma": 0.9},
+        access="KnownModel",
+        lockstep_steps=8,
+        lockstep_replicas=1,
+    ),
+    Demo(
+        "toll-road",
+        "DistributionalValueIteration",
+        {"objective": "cvar:0.25"},
+        access="KnownModel",
+        lockstep_steps=6,
+    ),
+    Demo(
+        "wager",
+        "DistributionalPolicyIteration",
+        {"objective": "target:8", "representation": "quantile", "atoms": 64},
+        access="KnownModel",
+        lockstep_steps=3,
+    ),
+)

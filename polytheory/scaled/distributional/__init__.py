@@ -1,0 +1,1 @@
+"""Return distributions: dynamic programming on laws of returns, with a stock of what was collected so far."""

@@ -1,0 +1,78 @@
+"""Policies that remember their stock, one for each replica."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from polytheory._typing import Float, Int
+from polytheory.models.return_law import return_law
+from polytheory.models.tabular import TabularMDP
+from polytheory.policies import Policy
+from polytheory.scaled.distributional.representations import nearest, next_stock
+
+
+@dataclass(frozen=True, eq=False)
+class StockPolicy:
+    """Acts by a table of (stage, state, nearest stock); the memory is the true stock of every row.
+
+    Fields: ``actions`` [n, L, S, C]; ``stocks`` [n, C] even nodes, alike in all replicas; ``initial`` [n]; ``gamma``;
+    ``n_actions``. Rows are replica-major.
+    """
+
+    actions: Int[torch.Tensor, "n L S C"]
+    stocks: Float[torch.Tensor, "n C"]
+    initial: Float[torch.Tensor, " n"]
+    gamma: float
+    n_actions: int
+
+    def start(self, n: int) -> Float[torch.Tensor, " rows"]:
+        """The initial stocks."""
+        return self.initial.repeat_interleave(n // len(self.initial))
+
+    def probs(
+        self, m: Float[torch.Tensor, " rows"], h: int, s: Int[torch.Tensor, " rows"]
+    ) -> Float[torch.Tensor, "rows A"]:
+        """Probability 1 on the action of the table."""
+        replicas, stages = self.actions.shape[:2]
+        row = torch.arange(replicas, device=s.device).repeat_interleave(len(s) // replicas)
+        action = self.actions[row, min(h, stages - 1), s, nearest(m, self.stocks[0])]
+        return torch.nn.functional.one_hot(action, self.n_actions).double()
+
+    def update(
+        self, m: Any, h: int, s: Any, a: Any, r: Float[torch.Tensor, " rows"], s2: Any
+    ) -> Float[torch.Tensor, " rows"]:
+        """The stock moves with the reward."""
+        return next_stock(m, r, self.gamma)
+
+    def mean_returns(self, model: TabularMDP) -> list[float]:
+        """Expected return of every replica from the start distribution, exactly."""
+        return [float(return_law(model, self.replica(i)).mean) for i in range(len(self.initial))]
+
+    def replica(self, i: int) -> Policy:
+        """The policy of one replica, on NumPy arrays."""
+        own = (x[i : i + 1].cpu() for x in (self.actions, self.stocks, self.initial))
+        return OnArrays(StockPolicy(*own, self.gamma, self.n_actions))
+
+
+class OnArrays:
+    """A torch policy whose memory is one tensor, on NumPy arrays."""
+
+    def __init__(self, policy: Any):
+        self.policy = policy
+
+    def start(self, n: int) -> np.ndarray:
+        """Memory of n rows."""
+        return self.policy.start(n).numpy()
+
+    def probs(self, m: np.ndarray, h: int, s: np.ndarray) -> np.ndarray:
+        """Action probabilities."""
+        return self.policy.probs(torch.from_numpy(m), h, torch.from_numpy(s)).numpy()
+
+    def update(self, m: np.ndarray, h: int, s: Any, a: Any, r: np.ndarray, s2: Any) -> np.ndarray:
+        """Memory after a step."""
+        given = (torch.from_numpy(np.ascontiguousarray(x)) for x in (s, a, r, s2))
+        return self.policy.update(torch.from_numpy(m), h, *given).numpy()
