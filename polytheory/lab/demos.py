@@ -42,10 +42,12 @@ def solve_demo(method: str, demo: Demo) -> DemoRecord:
     end = seen.run(access)
     if hasattr(end.policy, "mean_returns"):  # a policy with memory is no table over states: it has no grid of values
         value, grid = end.policy.mean_returns(model)[0], None
+        bound = None  # its certificate speaks of its own objective, not of the mean return
     else:
         policy = TabularPolicy(policy_tables(end.policy, model, 1)[0])
         v = evaluate(model, policy).v
         value, grid = return_of(model, policy), grid_values(model, v if v.ndim == 1 else v[0], policy)
+        bound = float(end.state.bound) if hasattr(end.state, "bound") else None
     if "bound" in end.history.names:
         own = find(method).family != "planning"  # another problem: the nominal optimum is no oracle of its values
         curve = _certified_curve(end.history, seen, model, None if own else best)
@@ -55,7 +57,7 @@ def solve_demo(method: str, demo: Demo) -> DemoRecord:
         environment=demo.environment, model=model.name, S=model.S, A=model.A, gamma=model.gamma, horizon=model.horizon,
         algorithm=demo.algorithm, access=demo.access, settings=_settings(seen.made), steps=end.steps,
         status=str(end.status), value=value, optimum=optimum,
-        bound=float(end.state.bound) if hasattr(end.state, "bound") else None,
+        bound=bound,
         **{name: end.meter.total(name) for name in ("episodes", "transitions", "backups")},
         curve=curve, grid=grid, lockstep=compare(method, demo),
         seconds=time.perf_counter() - start,

@@ -9,7 +9,7 @@ DEMOS = (
     Demo(
         "frozenlake",
         "DistributionalValueIteration",
-        {"objective": "mean-cvar:0.5:0.25", "atoms": 41, "stocks": 41, "tol": 1e-3},
+        {"objective": "mean-cvar:0.5:0.25", "atoms": 31, "stocks": 31, "tol": 1e-2},
         options={"gamma": 0.9},
         access="KnownModel",
         lockstep_steps=8,
