@@ -53,7 +53,8 @@ def fit(
     if not found.exponents:
         raise SettingError("; ".join(f"{label}: {why}" for label, why in found.refused.items()))
     intro = f"Results of {folder}."
-    paths = write({asked.stem: found}, out or folder / "figures", name=asked.stem, intro=intro, form=form)
+    place = out or folder / "figures"
+    paths = write({asked.stem: found}, place, place / f"{asked.stem}.html", intro=intro, form=form)
     if json:
         rows = [record(label, e) for label, e in found.exponents.items()]
         print_json({"exponents": rows, "refused": found.refused, "files": [str(p) for p in paths]})

@@ -40,7 +40,7 @@ def study(
     table = results(made, folder, backend=backend, jobs=jobs)
     found = {f"{made.name}-{q.stem}": answer(q, table) for q in asked(made)}
     intro = "Small form: a smoke test, no result." if small else about(name)
-    paths = write(found, figures or folder / "figures", name=made.name, intro=intro, form=form)
+    paths = write(found, figures or folder / "figures", folder / f"{made.name}.html", intro=intro, form=form)
     if json:
         print_json({
             "study": made.name, "folder": str(folder), "files": [str(p) for p in paths],

@@ -25,7 +25,7 @@ def test_study_draws_and_says(folder, capsys):
     assert exponent["line"] == "sup: true error"
     assert exponent["stated"] == pytest.approx(math.log(0.95), abs=1e-15)
     assert (folder / "figures" / "value-iteration-error.svg").is_file()
-    page = (folder / "figures" / "value-iteration.html").read_text(encoding="utf-8")
+    page = (folder / "value-iteration.html").read_text(encoding="utf-8")
     assert "theorem says 0.95^sweeps" in page
     assert "a smoke test, no result" in page
 

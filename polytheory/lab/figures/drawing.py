@@ -10,6 +10,7 @@ import numpy as np
 from polytheory.lab.figures.style import COLOURS, MARKS, THEOREM, blank, house, save
 from polytheory.lab.records import Curve, Series
 
+FEW_TICKS = 6  # as many labels as a logarithmic axis has room for
 MARKED = 24  # lines of more points go without marks
 
 
@@ -39,9 +40,7 @@ def draw(curve: Curve, path: Path, *, width: float = 5.6, height: float = 3.6) -
             )
         for item in curve.levels:
             axes.axhline(item.y, color=THEOREM, linewidth=0.9, linestyle=":", label=item.label)
-        values = sorted({v for s in data for v in s.x})
-        if not curve.log_x and len(values) <= 10 and all(float(v).is_integer() for v in values):
-            axes.set_xticks(values)  # a horizon of 3.5 means nothing
+        _ticks(axes, sorted({v for s in data for v in s.x}), curve)
         axes.set(xlabel=curve.x_label, ylabel=curve.y_label, title=curve.title)
         if len(curve.series) + len(curve.levels) > 1:
             _legend(figure, axes, len(curve.series) + len(curve.levels))
@@ -58,6 +57,15 @@ def _line(axes: Any, s: Series, i: int, curve: Curve, *, under: int) -> None:
         _, high = _shown(s, s.high, curve)
         both = np.isfinite(low) & np.isfinite(high)
         axes.fill_between(x[both], low[both], high[both], color=colour, alpha=0.18, linewidth=0)
+
+
+def _ticks(axes: Any, values: list[float], curve: Curve) -> None:
+    """Ticks at the points themselves where they are few: a horizon of 3.5 means nothing, and half a decade has no power
+    of ten."""
+    whole = all(float(v).is_integer() for v in values)
+    if whole and len(values) <= (FEW_TICKS if curve.log_x else 10):
+        axes.set_xticks(values, [f"{v:g}" for v in values])
+        axes.set_xticks([], minor=True)
 
 
 def _shown(s: Series, values: list[float | None], curve: Curve) -> tuple[np.ndarray, np.ndarray]:

@@ -110,7 +110,7 @@ def _curve_answer(question: Question, lines: list[Line]) -> Answer:
                 refused[line.label] = str(error)
                 continue
             drawn = laws.theorem(found[line.label])
-            beside += [drawn] if drawn is not None and not beside else []
+            beside += [drawn] if drawn is not None and drawn.label not in {b.label for b in beside} else []
     y = " and ".join(question.measures)
     made = _answer(question, series + beside, found, refused, question.x, y)
     return replace(made, shown=replace(made.shown, findings=[*made.shown.findings, *orders(question, lines)]))
@@ -150,7 +150,7 @@ def _passage_answer(question: Question, lines: list[Line]) -> Answer:
                 refused[line.label] = str(error)
                 continue
             drawn = laws.theorem(found[line.label])
-            beside += [drawn] if drawn is not None and not beside else []
+            beside += [drawn] if drawn is not None and drawn.label not in {b.label for b in beside} else []
         censored = [
             f"{1 - e.observed.mean():.0%} at {x:g}" for e, x in zip(events, eps, strict=True) if not e.observed.all()
         ]

@@ -27,9 +27,8 @@ class Question:
         lines: columns that tell the lines apart; default all that vary.
         labels: other names of lines.
         where: column = value, for rows that count.
-        theorem: stated exponent (the base for law "exponential", such as gamma), for all lines or by label; it is drawn
-        beside the
-            first line it speaks of.
+        theorem: stated exponent (the base for law "exponential", such as gamma), for all lines or by label; each is drawn
+            beside the first line that it speaks of.
         fit: whether to measure exponents; default: of the lines that the theorem speaks of.
         law, towards, level: as in `estimates.exponents.fit`.
         start: smallest x of the fit.

@@ -12,14 +12,13 @@ from polytheory.lab.records import write_atomically
 from polytheory.lab.studies.answer import Answer
 
 
-def write(answers: Mapping[str, Answer], folder: Path, *, name: str, intro: str, form: str = "svg") -> list[Path]:
-    """Write ``KEY.FORM`` of every answer and the page ``NAME.html`` into a folder; returns the paths, the page last.
+def write(answers: Mapping[str, Answer], folder: Path, html: Path, *, intro: str, form: str = "svg") -> list[Path]:
+    """Write ``KEY.FORM`` of every answer into a folder, and the page ``html``; returns the paths, the page last.
 
     Raises `SettingError` for a form that is not svg, pdf or png, or a folder that cannot be written.
     """
     paths = [draw(found.shown.curve, folder / f"{key}.{form}") for key, found in answers.items()]
-    html = folder / f"{name}.html"
-    write_atomically(html, page(name, intro, [found.shown for found in answers.values()]))
+    write_atomically(html, page(html.stem, intro, [found.shown for found in answers.values()]))
     return [*paths, html]
 
 
