@@ -16,7 +16,7 @@ from polytheory.policies import TabularPolicy
 from polytheory.reference.planning.backward_induction import largest_value
 from polytheory.reference.planning.certificate import certified, check_settings
 from polytheory.reference.robust.bellman import robust_sweep
-from polytheory.reference.robust.certificate import info, inner_rounding, policy_of
+from polytheory.reference.robust.certificate import info, inner_rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class RobustBackwardInduction:
 
     def policy(self, state: RobustStagedState) -> TabularPolicy:
         """The policy of every stage."""
-        return policy_of(state.pi)
+        return TabularPolicy(state.pi)
 
     def done(self, state: RobustStagedState) -> bool:
         """True when all stages are swept and ``bound <= tol``; `NotSolvedError` when rounding exceeds ``tol``."""

@@ -12,7 +12,6 @@ from polytheory._typing import Float
 from polytheory.access import Spec
 from polytheory.models.ambiguity import Ambiguity
 from polytheory.models.tabular import TabularMDP
-from polytheory.policies import TabularPolicy
 from polytheory.reference.planning.bellman import UNIT, midpoint_correction, span_bound, sup_norm_bound
 from polytheory.reference.planning.certificate import check_discounted, facts
 from polytheory.reference.robust.bellman import Sweep, robust_sweep
@@ -83,11 +82,6 @@ def inner_rounding(model: TabularMDP, *values: Float[np.ndarray, " S"]) -> float
     size = max(float(np.max(np.abs(v), initial=0.0)) for v in values)
     reward = max(abs(x) for x in model.reward_range)
     return (8 * (model.S + 4) * UNIT + known.row_gap) * (reward + model.gamma * size)
-
-
-def policy_of(pi: Float[np.ndarray, "*H S A"]) -> TabularPolicy:
-    """The table as a policy."""
-    return TabularPolicy(pi)
 
 
 def info(state: Any) -> dict[str, float]:

@@ -95,7 +95,7 @@ def worst_chi2(z: Float[np.ndarray, "*k n"], p: Float[np.ndarray, "*k n"], radiu
     mass = (p * at_min).sum(-1)
     reaches = radius >= 1 / mass - 1
     d = np.where(p > 0, z - z_min, 0.0)
-    order, own, P, m, V = _moments(d, p)
+    order, own, P, m, V = moments(d, p)
     with np.errstate(divide="ignore", invalid="ignore"):
         a = m + np.sqrt(V / ((1 + radius) * P - 1))
     sorted_d = np.take_along_axis(np.where(p > 0, d, np.inf), order, -1)
@@ -119,7 +119,7 @@ def worst_chi2(z: Float[np.ndarray, "*k n"], p: Float[np.ndarray, "*k n"], radiu
     return Worst(value, law, np.abs((law * np.where(p > 0, z, 0)).sum(-1) - value))
 
 
-def _moments(d: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, ...]:
+def moments(d: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, ...]:
     """Outcomes worst first: their order and mass, and mass, mean and variance of the first k of them."""
     order = np.argsort(np.where(p > 0, d, np.inf), axis=-1, kind="stable")
     own, x = np.take_along_axis(p, order, -1), np.take_along_axis(d, order, -1)
@@ -207,7 +207,7 @@ def penalised_chi2(z: Float[np.ndarray, "*k n"], p: Float[np.ndarray, "*k n"], s
     z, p = np.broadcast_arrays(z, p)
     z_min, _ = lowest(z, p)
     d = np.where(p > 0, z - z_min, 0.0)
-    _, own, P, m, _ = _moments(d, p)
+    _, own, P, m, _ = moments(d, p)
     a = np.where(own > 0, m + 2 * strength / P, np.inf).min(-1)
     law = p * np.maximum(a[..., None] - d, 0) / (2 * strength)
     cut = np.minimum(d, a[..., None])

@@ -11,7 +11,7 @@ from polytheory.errors import SettingError
 from polytheory.models.ambiguity import Ambiguity, TotalVariation, ambiguity
 from polytheory.policies import TabularPolicy
 from polytheory.reference.planning.certificate import certified, check_settings
-from polytheory.reference.robust.certificate import RobustState, info, policy_of, start, swept
+from polytheory.reference.robust.certificate import RobustState, info, start, swept
 from polytheory.reference.robust.evaluation import nature_iteration
 
 
@@ -61,7 +61,7 @@ class RobustPolicyIteration:
 
     def policy(self, state: RobustState) -> TabularPolicy:
         """The policy of the last sweep; with a shared budget it may randomise."""
-        return policy_of(state.pi)
+        return TabularPolicy(state.pi)
 
     def done(self, state: RobustState) -> bool:
         """True when ``bound <= tol``; `NotSolvedError` when float64 can never certify ``tol``."""

@@ -20,15 +20,16 @@ from polytheory._typing import Float
 from polytheory.models.ambiguity import KL, L1
 from polytheory.reference.robust.divergences import (
     HALVINGS,
-    _moments,
     increasing_root,
     lowest,
+    moments,
     penalised_chi2,
     penalised_kl,
     penalised_tv,
     tilt_divergence,
     tilted,
 )
+from polytheory.reference.robust.polyhedral import Worst
 
 
 class Game(NamedTuple):
@@ -100,9 +101,15 @@ def guarantee(
     free = (policy * floor_of(ball, z, p)).sum(-1)
     out = free.copy()
     for s in np.flatnonzero(price > 0):
-        f = {"L1": lambda x, y, w: penalised_tv(x, y, 2 * w), "KL": penalised_kl}.get(ball.__name__, penalised_chi2)
-        out[s] = f(own[s], p[s], float(price[s])).value.sum() - price[s] * kappa
+        out[s] = penalised(ball, own[s], p[s], float(price[s])).value.sum() - price[s] * kappa
     return out
+
+
+def penalised(ball: type, z: Float[np.ndarray, "A n"], p: Float[np.ndarray, "A n"], price: float) -> Worst:
+    """The penalised problem of every action whose strength is the price of a unit of the budget, > 0."""
+    if ball is L1:
+        return penalised_tv(z, p, 2 * price)
+    return (penalised_kl if ball is KL else penalised_chi2)(z, p, price)
 
 
 def hold_at(
@@ -152,7 +159,7 @@ def _hold_kl(z: np.ndarray, p: np.ndarray, u: np.ndarray) -> Hold:
 def _hold_chi2(z: np.ndarray, p: np.ndarray, u: np.ndarray) -> Hold:
     z_min, at_min = lowest(z, p)
     d, v = np.where(p > 0, z - z_min, 0.0), u - z_min[..., 0]
-    order, own, _, m, V = _moments(d, p)
+    order, own, _, m, V = moments(d, p)
     # with k outcomes in play the tilted mean is m - V / (a - m): it equals v for a = m + V / (m - v)
     with np.errstate(divide="ignore", invalid="ignore"):
         a = m + V / (m - v[..., None])
@@ -189,14 +196,13 @@ def worst_reply(
     """
     z, p = np.broadcast_arrays(z, p)
     own = policy[..., None] * z
-    f = {"L1": lambda x, y, w: penalised_tv(x, y, 2 * w), "KL": penalised_kl}.get(ball.__name__, penalised_chi2)
-    rows = [_reply(ball, f, own[s], p[s], kappa) for s in range(len(z))]
+    rows = [_reply(ball, own[s], p[s], kappa) for s in range(len(z))]
     law, bound = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     paid = (law * own).sum((-1, -2))
     return Game(paid, policy, law, np.abs(paid - bound))
 
 
-def _reply(ball: type, f: object, own: np.ndarray, p: np.ndarray, kappa: float) -> tuple[np.ndarray, float]:
+def _reply(ball: type, own: np.ndarray, p: np.ndarray, kappa: float) -> tuple[np.ndarray, float]:
     floor = floor_of(ball, own[None], p[None])[0]
     at_floor = own <= floor[:, None]
     if ball is L1:
@@ -211,15 +217,16 @@ def _reply(ball: type, f: object, own: np.ndarray, p: np.ndarray, kappa: float) 
     high = float(np.ptp(own)) or 1.0
     low = 0.0
     for _ in range(HALVINGS):  # a price at which nature spends no more than it has
-        if _spent(ball, f(own, p, high).law, p) <= kappa:  # type: ignore[operator]
+        if _spent(ball, penalised(ball, own, p, high).law, p) <= kappa:
             break
         low, high = high, 2 * high
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         if middle in (low, high):
             break
-        low, high = (low, middle) if _spent(ball, f(own, p, middle).law, p) <= kappa else (middle, high)  # type: ignore[operator]
-    dear, cheap = (f(own, p, x) for x in (high, max(low, high / 2**60)))  # type: ignore[operator]
+        affordable = _spent(ball, penalised(ball, own, p, middle).law, p) <= kappa
+        low, high = (low, middle) if affordable else (middle, high)
+    dear, cheap = (penalised(ball, own, p, x) for x in (high, max(low, high / 2**60)))
     a, b = _spent(ball, dear.law, p), _spent(ball, cheap.law, p)
     share = 0.0 if b <= a or ball is not L1 else (kappa - a) / (b - a)
     law = (1 - share) * dear.law + share * cheap.law

@@ -12,7 +12,7 @@ from polytheory.models.ambiguity import Ambiguity, TotalVariation, ambiguity
 from polytheory.policies import TabularPolicy
 from polytheory.reference.planning.certificate import certified, check_settings
 from polytheory.reference.robust.bellman import robust_policy_sweep
-from polytheory.reference.robust.certificate import RobustState, info, policy_of, start, swept
+from polytheory.reference.robust.certificate import RobustState, info, start, swept
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class RobustValueIteration:
 
     def policy(self, state: RobustState) -> TabularPolicy:
         """The policy of the last sweep; with a shared budget it may randomise."""
-        return policy_of(state.pi)
+        return TabularPolicy(state.pi)
 
     def done(self, state: RobustState) -> bool:
         """True when ``bound <= tol``; `NotSolvedError` when float64 can never certify ``tol``."""

@@ -42,19 +42,30 @@ class Hold(NamedTuple):
 
 
 def shared_budget(ball: type, z: Float[torch.Tensor, "*k A n"], p: Float[torch.Tensor, "*k A n"], kappa: float) -> Game:
-    """Solve the game of every state by halving the level that nature can afford."""
+    """Solve the game of every state: the least level that nature can afford.
+
+    What a level costs is convex and falls with it, so that Newton's steps end below the root: every third step is one, every
+    third goes twice as far to land above it, and every third halves the bracket.
+    """
     z, p = torch.broadcast_tensors(z, p)
     z_min, nominal = floor_of(ball, z, p), (p * z).sum(-1)
     low, high = z_min.amax(-1), nominal.amax(-1)
     at_floor = hold_at(ball, z, p, low).cost.sum(-1) <= kappa
     high = torch.where(at_floor, low, high)
-    for _ in range(STEPS):
+    level, jump = low, torch.full_like(low, torch.nan)
+    for i in range(STEPS):
         middle = (low + high) / 2
         done = (middle <= low) | (middle >= high)
         if bool(done.all()):
             break
-        affordable = hold_at(ball, z, p, middle).cost.sum(-1) <= kappa
-        low, high = torch.where(affordable | done, low, middle), torch.where(affordable & ~done, middle, high)
+        guess = jump if i % 3 == 1 else 2 * jump - level
+        level = torch.where((guess > low) & (guess < high) & (i % 3 > 0), guess, middle)
+        held = hold_at(ball, z, p, level)
+        cost = held.cost.sum(-1)
+        steep = torch.where(held.cost > 0, 1 / held.slope, 0.0).sum(-1)
+        jump = level + (cost - kappa) / steep
+        affordable = cost <= kappa
+        low, high = torch.where(affordable | done, low, level), torch.where(affordable & ~done, level, high)
     held = hold_at(ball, z, p, high)
     binding = (held.cost > 0) & ~at_floor[..., None]
     weight = torch.where(binding, 1 / held.slope, 0.0)

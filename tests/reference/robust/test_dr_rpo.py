@@ -59,15 +59,12 @@ def test_suboptimality_falls_with_the_episodes(nominal):
     radius[0, 3] = 0.5
     best = plan(nominal, "tv", radius, eta=0.05)
     learner, world = DrRpo(phi=nominal.phi, radius=radius, fail_state=3, bonus_scale=0.5), access(nominal)
-    losses = []
-    for replica in range(2):
-        state = learner.init(world, 0, replica)
-        for _ in range(200):
-            losses.append(suboptimality(nominal, learner.policy(state).table(), best, "tv", radius, eta=0.05))
-            state, _ = learner.step(state, world)
-    losses = np.array(losses).reshape(2, 200)
-    assert losses.min() >= -1e-12
-    assert losses[:, -50:].mean() < losses[:, 20:70].mean()
+    state, losses = learner.init(world, 0), []
+    for _ in range(120):
+        losses.append(suboptimality(nominal, learner.policy(state).table(), best, "tv", radius, eta=0.05))
+        state, _ = learner.step(state, world)
+    assert min(losses) >= -1e-12
+    assert np.mean(losses[-40:]) < np.mean(losses[10:50])
 
 
 def test_a_large_eta_plays_the_reference_policy(nominal):

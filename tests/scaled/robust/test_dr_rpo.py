@@ -27,12 +27,12 @@ def test_replicas_are_runs_of_the_reference(kind, known):
         options = {"phi": model.phi if i % 2 == 0 else None, "kind": kind, "radius": 0.3, **settings}
         many, batch = scaled.DrRpo(**options), world.replicate(2)
         state = many.init(batch, 0)
-        for _ in range(8):
+        for _ in range(5):
             state, _ = many.step(state, batch)
         for replica in range(2):
             learner, own = reference.DrRpo(**options), world.fresh()
             one = learner.init(own, 0, replica)
-            for _ in range(8):
+            for _ in range(5):
                 one, _ = learner.step(one, own)
             assert np.array_equal(state.N[replica].numpy(), one.N)
             assert_allclose(state.f[replica].numpy(), one.f, atol=1e-12)
