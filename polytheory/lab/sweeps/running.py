@@ -131,16 +131,16 @@ def run_jobs(
     jobs: Sequence[Job], folder: Path, backend: str, workers: int | None, ended: Callable[[], None]
 ) -> list[Failure]:
     """Perform every job; ``ended`` is called as each ends. Returns those that failed, in order."""
-    workers = workers or (None if backend == "ray" else os.cpu_count() or 1)
+    here = workers or os.cpu_count() or 1
     if backend == "ray":
         results = _on_ray(jobs, folder, workers, ended)
-    elif backend == "serial" or workers == 1:
+    elif backend == "loky" and here > 1:
+        results = _on_loky(jobs, folder, here, ended)
+    else:
         results = {}
         for i, job in enumerate(jobs):
             results[i] = perform(job, folder)
             ended()
-    else:
-        results = _on_loky(jobs, folder, workers, ended)
     return [failure for _, failure in sorted(results.items(), key=lambda x: x[0]) if failure is not None]
 
 
