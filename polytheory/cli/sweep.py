@@ -25,7 +25,7 @@ def sweep(
     cell: Annotated[str | None, typer.Option(metavar="KEY", help="Run this cell alone.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Run what the folder does not hold yet. Typed again after a kill, it goes on.
+    """Run a study: methods x environments x settings x seeds. Typed again after a kill, it goes on.
 
     Exit code 1 when a cell failed: each is named on stderr with its seeds and the command that runs it again.
     """
