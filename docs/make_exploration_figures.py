@@ -3,7 +3,8 @@
 `deep_sea`: episodes until DeepSea of a given depth is solved (the treasure found in half of the last 20 episodes), deep NORA
 against the same network with an epsilon-greedy actor-critic and no bonus. `regret`: exact regret of the tables and features
 over episodes, with log-log slopes, with and without optimism. Every number goes to a JSON file beside the picture as soon as
-it is known; what is there already is not run again (`--fresh` runs it again). `--quick` is a smoke test of both.
+it is known; what is there already is not run again (`--fresh` runs it again). `--quick` is a smoke test of both. `mountain_car`
+has numbers only, and runs when it is asked for by `--only`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from polytheory.proofs_check.exploration.learning_claims import curves, slope
 from polytheory.proofs_check.exploration.oac_instances import World
 
 WINDOW = 20  # episodes, of which half must find the treasure
-KINDS = {"optimistic": {"radius": 0.2}, "epsilon-greedy": {"radius": 0.0, "epsilon": 0.1, "reset": False}}
+BONUS = 0.5  # of a path as long as the sea is deep; a larger one holds all values at their cap for longer
+KINDS = {"optimistic": {}, "epsilon-greedy": {"radius": 0.0, "epsilon": 0.1, "reset": False}}
 LABELS = {
     "optimistic": "optimistic: bonus of the last layer, rare switching, resets",
     "epsilon-greedy": "epsilon-greedy: same network, no bonus",
@@ -40,7 +42,8 @@ Z = 1.96  # intervals of 95 %
 
 def episodes_to_solve(kind: str, depth: int, seed: int, limit: int) -> dict[str, Any]:
     """Episodes played when the treasure was found in half of the last `WINDOW` (None where that did not happen)."""
-    from polytheory.scaled.exploration.deep import DeepNora, one_hot_cells, random_torso
+    from polytheory.scaled.exploration.deep import DeepNora
+    from polytheory.scaled.exploration.torsos import one_hot_cells, random_torso
 
     access = Online(models.make("deep-sea", depth=depth)).replicate(1)
     # as many features as cells: with fewer, visits to some cells take away the bonus of others
@@ -67,6 +70,8 @@ def draw_deep_sea(done: dict[str, Any], limit: int, path: Path) -> None:
             face = "none" if n is None else COLOURS[kind]
             axes.plot(depth, limit if n is None else n, "o", color=COLOURS[kind], mfc=face, markersize=5)
     axes.set(xlabel="depth of DeepSea", ylabel="episodes until solved", yscale="log")
+    axes.set_yticks([20, 50, 100, 200, 500, 1000], labels=["20", "50", "100", "200", "500", "1000"], minor=False)
+    axes.set_yticks([], minor=True)
     axes.set_title(f"median and every seed; open: not solved in {limit} episodes", fontsize=9)
     axes.legend(fontsize=8)
     figure.savefig(path, metadata={"Date": None})
@@ -115,12 +120,37 @@ def draw_regret(done: dict[str, Any], path: Path) -> None:
             axes.fill_between(x["at"], x["low"], x["high"], color=COLOURS[kind], alpha=0.15, linewidth=0)
         axes.set(xlabel="episodes T", xscale="log", yscale="log")
         axes.set_title(world, fontsize=9)
-        axes.legend(fontsize=7, loc="upper left")
+        axes.legend(fontsize=7, loc="lower right")
     panels[0, 0].set_ylabel("regret")
     figure.savefig(path, metadata={"Date": None})
 
 
-# ---- both ----------------------------------------------------------------------------------------------------------
+# ---- MountainCar ---------------------------------------------------------------------------------------------------
+
+
+def mountain_car(steps: int) -> dict[str, Any]:
+    """Mean return of each batch of four episodes, and batches in which the flag was reached, in the order played."""
+    import torch
+
+    from polytheory.access.gymnasium import VectorEnvs
+    from polytheory.scaled.exploration.deep import DeepNora
+    from polytheory.scaled.exploration.torsos import FourierTorso
+
+    access = VectorEnvs("MountainCar-v0", 4)
+    low, high = torch.tensor([-1.2, -0.07]), torch.tensor([0.6, 0.07])
+    learner = DeepNora(
+        FourierTorso(2, 150, 3.0), 200, (-100.0, 0.0), lambda h, s: 2 * (s.float() - low) / (high - low) - 1, gamma=0.99,
+        batch=4, radius=10.0, eta=5.0, rise=2.0, sweeps=100,
+    )  # fmt: skip
+    state, returns, ends = learner.init(access, 0), [], []
+    for _ in range(steps):
+        state, info = learner.step(state, access)
+        returns.append(info["return"])
+        ends.append(int((~state.goes_on).sum()))
+    return {"episodes": 4 * steps, "returns": returns, "reached": np.diff(ends, prepend=0).tolist()}
+
+
+# ---- all -----------------------------------------------------------------------------------------------------------
 
 
 def _pyplot() -> Any:
@@ -148,12 +178,13 @@ def complete(work: Any, jobs: dict[str, tuple], path: Path, about: dict[str, Any
 def main() -> None:
     """Run what is missing, then draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("deep_sea", "regret"), help="one of the two figures")
+    parser.add_argument("--only", choices=("deep_sea", "regret", "mountain_car"), help="one alone")
     parser.add_argument("--depths", type=int, nargs="+", default=[4, 8, 12, 16, 20])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=600, help="episodes of DeepSea at most")
     parser.add_argument("--episodes", type=int, default=1000, help="T of the regret")
     parser.add_argument("--runs", type=int, default=32, help="replicas of the regret")
+    parser.add_argument("--steps", type=int, default=60, help="batches of four episodes of MountainCar")
     parser.add_argument("--quick", action="store_true", help="the smallest sizes, for a test of the command")
     parser.add_argument("--fresh", action="store_true", help="run everything again")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
@@ -162,21 +193,25 @@ def main() -> None:
     if options.quick:
         options.depths, options.seeds, options.limit, options.episodes, options.runs = [3, 4], 2, 60, 20, 4
     options.out.mkdir(parents=True, exist_ok=True)
-    if options.only != "regret":
+    if options.only in (None, "deep_sea"):
         jobs = {
             f"{kind}/{depth}/{seed}": (kind, depth, seed, options.limit)
             for seed in range(options.seeds) for depth in options.depths for kind in KINDS
         }  # fmt: skip
-        path, about = options.out / "deep_sea.json", {"limit": options.limit, "window": WINDOW}
+        about = {"limit": options.limit, "window": WINDOW, "bonus": BONUS}
+        path = options.out / "deep_sea.json"
         done = complete(episodes_to_solve, jobs, path, about, options.jobs, options.fresh)
         draw_deep_sea(done, options.limit, path.with_suffix(".svg"))
-    if options.only != "deep_sea":
+    if options.only in (None, "regret"):
         jobs = {
             f"{kind}/{world}": (kind, world, options.episodes, options.runs)
             for world in _worlds() for kind in REGRET_KINDS
         }  # fmt: skip
         path, about = options.out / "oac_regret.json", {"episodes": options.episodes, "runs": options.runs}
         draw_regret(complete(regret, jobs, path, about, options.jobs, options.fresh), path.with_suffix(".svg"))
+    if options.only == "mountain_car":
+        path, about = options.out / "mountain_car.json", {"steps": options.steps}
+        complete(mountain_car, {"MountainCar-v0": (options.steps,)}, path, about, 1, options.fresh)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def write_episodes(path: str | Path, traj: Trajectories) -> None:
         raise UnknownNameError("kind of file", path.suffix or path.name, SUFFIXES)
     columns = {name: np.asarray(getattr(traj, name)) for name in ("states", "actions", "rewards", "mask")}
     if path.suffix == ".npz":
-        np.savez_compressed(path, **columns)
+        np.savez_compressed(path, **columns)  # pyright: ignore[reportArgumentType]
         return
     episode, step = columns["mask"].nonzero()
     rows = (episode, step, *(columns[name][episode, step] for name in ("states", "actions", "rewards")))
@@ -97,5 +97,6 @@ def _from_arrays(arrays: Mapping[str, Any], name: str) -> Trajectories:
     if (mask[:, 1:] & ~mask[:, :-1]).any():
         episode = int(np.flatnonzero((mask[:, 1:] & ~mask[:, :-1]).any(1))[0])
         raise SettingError(f"{name}: episode {episode} leaves out a step; episodes are whole, from step 0 to their end")
-    kept = (np.where(mask, x, 0) for x in (states.astype(np.int64), actions.astype(np.int64), rewards.astype(float)))
-    return Trajectories(*kept, mask)
+    typed = (states.astype(np.int64), actions.astype(np.int64), rewards.astype(float))
+    states, actions, rewards = (np.where(mask, x, 0) for x in typed)
+    return Trajectories(states, actions, rewards, mask)

@@ -31,5 +31,5 @@ def behaviour_episodes(model: TabularMDP, behaviour: str, episodes: int, *, seed
     if episodes < 1:
         raise SettingError(f"{episodes} offline episodes; at least 1 is needed")
     policy = behaviour_policy(model, behaviour)
-    requests = Requests(row_ids(0, np.arange(episodes)), model.horizon)
+    requests = Requests(row_ids(0, np.arange(episodes)), model.horizon or 1)
     return Online(model).rollouts(policy, requests, Key(seed, "offline", 0))

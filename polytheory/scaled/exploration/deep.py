@@ -35,27 +35,8 @@ from polytheory.algorithm import Info
 from polytheory.errors import SettingError
 from polytheory.policies import Memoryless
 from polytheory.scaled.exploration.actors import softmax
+from polytheory.scaled.exploration.torsos import as_it_is
 from polytheory.streams import row_ids
-
-
-def as_it_is(h: Any, s: torch.Tensor) -> torch.Tensor:
-    """Observations as the environment gives them, in float32."""
-    return s.float()
-
-
-def one_hot_cells(depth: int) -> Callable[[Any, torch.Tensor], torch.Tensor]:
-    """Observation of DeepSea: one-hot (row, column), the row being the stage."""
-    return lambda h, s: torch.nn.functional.one_hot(h * depth + s, depth * depth).float()
-
-
-def random_torso(inputs: int, width: int, *, seed: int = 0) -> torch.nn.Module:
-    """One hidden layer of ReLU units whose weights do not depend on the global generator."""
-    g = torch.Generator().manual_seed(seed)
-    layer = torch.nn.Linear(inputs, width)
-    with torch.no_grad():
-        layer.weight.copy_(torch.randn(width, inputs, generator=g))
-        layer.bias.copy_(0.5 * torch.randn(width, generator=g))
-    return torch.nn.Sequential(layer, torch.nn.ReLU())
 
 
 @dataclass(eq=False)

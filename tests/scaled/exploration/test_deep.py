@@ -11,7 +11,8 @@ from polytheory import models
 from polytheory.access import Online
 from polytheory.access.gymnasium import VectorEnvs
 from polytheory.errors import SettingError
-from polytheory.scaled.exploration.deep import DeepNora, one_hot_cells, random_torso
+from polytheory.scaled.exploration.deep import DeepNora
+from polytheory.scaled.exploration.torsos import FourierTorso, one_hot_cells, random_torso
 
 
 class Identity(torch.nn.Module):
@@ -99,6 +100,17 @@ def test_it_runs_on_mountain_car():
     assert info["return"] == -30
     # the observation after a step is the one in which the next step was taken
     assert_allclose(state.after[:29], state.at[1:30])
+
+
+def test_cosines_are_a_kernel_of_the_distance():
+    torso = FourierTorso(2, 40_000, 2.0)
+    x = torch.tensor([[0.1, 0.2], [0.4, -0.2], [3.0, 3.0]])
+    with torch.no_grad():
+        phi = torso(x)
+    found = 2 * (phi @ phi.T) / phi.shape[1]
+    expected = torch.exp(-0.5 * 4.0 * torch.cdist(x, x) ** 2)  # the Gaussian kernel of width 1 / 2
+    # a mean of 40 000 products in [-2, 2]: five standard deviations are at most 5 * 2 / 200
+    assert_allclose(found, expected, rtol=0, atol=0.05)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,36 @@
+"""The figures of the page come from a command that runs, and that does not run twice what it knows."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_command_draws_every_figure_that_the_page_shows(tmp_path, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("figures", ROOT / "docs" / "make_exploration_figures.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, "argv", ["make_exploration_figures", "--quick", "--out", str(tmp_path)])
+    module.main()
+    page = (ROOT / "docs" / "methods" / "optimistic-actor-critic.md").read_text(encoding="utf-8")
+    drawn = sorted(path.name for path in tmp_path.glob("*.svg"))
+    assert drawn == ["deep_sea.svg", "oac_regret.svg"]
+    assert all(f"(../figures/{name})" in page and (ROOT / "docs" / "figures" / name).is_file() for name in drawn)
+    cells = json.loads((tmp_path / "deep_sea.json").read_text(encoding="utf-8"))["cells"]
+    assert len(cells) == 2 * 2 * 2
+    assert cells["optimistic/3/0"]["episodes"] is not None  # depth 3: one dive in eight finds the treasure
+    ran = len(capsys.readouterr().out.splitlines())
+    module.main()
+    assert (ran, capsys.readouterr().out) == (len(cells) + 6, "")
+
+
+def test_the_numbers_of_the_page_are_those_of_the_files():
+    page = (ROOT / "docs" / "methods" / "optimistic-actor-critic.md").read_text(encoding="utf-8")
+    cells = json.loads((ROOT / "docs" / "figures" / "oac_regret.json").read_text(encoding="utf-8"))["cells"]
+    for key, cell in cells.items():
+        rate, width = cell["slope"]
+        assert f"{rate:.2f} ± {width:.2f}" in page, key
