@@ -60,6 +60,8 @@ def test_cost_lies_between_capacity_and_horizon_times_capacity():
 
 def test_gradient_error_is_what_one_sample_is_off():
     """After the first step the direction is a single estimate; its mean square error is the variance, by enumeration."""
+    import torch
+
     from polytheory import models
     from polytheory.access import Online
     from polytheory.lab.exact import Oracle
@@ -83,6 +85,11 @@ def test_gradient_error_is_what_one_sample_is_off():
     spread = float(np.sqrt(p @ (squares - mean) ** 2 / n))
     assert abs(found.mean() - mean) <= 5 * spread  # five standard errors: 6e-7
     assert mean > 6 * spread
+    # the exact direction has no error where the step was made, and some where it led to
+    state.d = torch.tensor(np.tile(p @ g, (n, 1)))
+    assert gradient_error(Look(Oracle(model), learner, state, n, True)).max() <= 1e-26  # (some 100 roundings)^2
+    state.theta_prev = state.theta
+    assert gradient_error(Look(Oracle(model), learner, state, n, True)).max() > 1e-8
 
 
 @pytest.mark.parametrize(
