@@ -273,3 +273,8 @@ def test_baited_lock_pays_for_giving_up():
     three = make("baited-lock", H=2, A=3)
     assert_allclose(three.r_at(0)[0], [0, 0.15, 0.15])
     assert_allclose(three.r_at(1)[0], [0.15, 1.0, 0.15])
+
+
+def test_three_state():
+    _, best = best_by_enumeration(make("three-state"))
+    assert best == {(1, 1, 0)}

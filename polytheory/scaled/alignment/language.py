@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch.func import jvp, vjp
 
 from polytheory._typing import Float
 from polytheory.errors import SettingError
@@ -151,22 +150,30 @@ def response_coefficients(
 ) -> Float[torch.Tensor, " n"]:  # fmt: skip
     """`fisher_coefficients` from log-probabilities alone: for policies with shared parameters or short of their optimum.
 
-    One forward-mode and one backward pass for each product with the Fisher matrix. Then ``mean_i c_i r_nu(y_i) / beta`` is
-    what the reward network ascends.
+    The graph of the log-probabilities is built once; each product with the Fisher matrix then takes two backward passes through
+    it, one of them through a backward pass. ``mean_i c_i r_nu(y_i) / beta`` is what the reward network ascends.
 
     Args:
         log_probs: log-probabilities of the n completions as a function of flat parameters.
         weights: 1 / n for samples. u: utilities, less a baseline. damping: >= 0; 1e-3 to 1e-2 for samples.
     """
-    pull = vjp(log_probs, theta)[1]
+    theta = theta.detach().requires_grad_()
+    log_p = log_probs(theta)
+    dual = torch.zeros_like(log_p).requires_grad_()
+    slope = torch.autograd.grad(log_p, theta, dual, create_graph=True)[
+        0
+    ]  # linear in the dual: its derivative is a score
 
     def along(p: Float[torch.Tensor, " d"]) -> Float[torch.Tensor, " n"]:
-        return jvp(log_probs, (theta,), (p,))[1]
+        return torch.autograd.grad(slope, dual, p, retain_graph=True)[0]
+
+    def pull(x: Float[torch.Tensor, " n"]) -> Float[torch.Tensor, " d"]:
+        return torch.autograd.grad(log_p, theta, x, retain_graph=True)[0]
 
     def apply(p: Float[torch.Tensor, " d"]) -> Float[torch.Tensor, " d"]:
-        return pull(weights * along(p))[0] + damping * p
+        return pull(weights * along(p)) + damping * p
 
-    return along(conjugate_gradients(apply, pull(weights * u)[0], steps=steps))
+    return along(conjugate_gradients(apply, pull(weights * u), steps=steps)).detach()
 
 
 def check_group(N: int, least: int) -> None:
