@@ -42,8 +42,11 @@ def robust_backup(call: Call) -> list[Rows] | None:
 
 def critic(call: Call) -> list[Rows] | None:
     """An optimistic critic, backward over the stages: what was counted, the mean, the bonus, and their clipped sum."""
-    if not call.calls or any(c.part == "optimistic_critic" for c in call.calls):
-        return None
+    known = {"estimate", "bonus", "next_value", "hoeffding_bonus", "next_variance", "bernstein_bonus"}
+    if not any(c.part.endswith("bonus") for c in call.calls) or any(
+        c.calls and c.part not in known for c in call.calls
+    ):
+        return None  # a critic of another kind is told by its own parts
     f = call.result[0].value
     pieces: dict[str, Any] = {}
     names = {
