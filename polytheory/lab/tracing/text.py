@@ -10,7 +10,7 @@ import numpy as np
 
 from polytheory.lab.tracing.quantities import Quantity
 from polytheory.lab.tracing.recorder import Call
-from polytheory.lab.tracing.tables import WIDTH, grouped, inline, number
+from polytheory.lab.tracing.tables import MOST_ROWS, WIDTH, grouped, inline, number
 from polytheory.lab.tracing.views import view
 
 # told by what is around them, or nothing but rounding
@@ -19,7 +19,7 @@ SILENT = (
     "restrict", "log_probs", "staged_rewards", "scored",
 )  # fmt: skip
 _WITH_CONSTANTS = ("critic", "evaluate")  # views beside which their own numbers are told
-TWICE = 3  # calls of the same part under one call that are told; of further ones only the number
+TWICE = 2  # calls of the same part under one call that are told; of further ones only the number
 
 
 class Teller:
@@ -183,8 +183,8 @@ def _read(call: Call) -> list[Quantity]:
 
 
 def _own(call: Call) -> list[Quantity]:
-    """A call's own variables, without the fields of what it was given by others."""
-    return [q for q in call.inside if "." not in q.name]
+    """A call's own variables, without the fields of what it was given by others; large tables are left to the data."""
+    return [q for q in call.inside if "." not in q.name and np.size(q.value) <= 4 * MOST_ROWS]
 
 
 def _as_before(call: Call) -> Call:
