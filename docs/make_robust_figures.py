@@ -118,18 +118,23 @@ def by_radius() -> dict[str, Any]:
 
 
 def lines(path: Path, x: Any, rows: dict[str, Any], labels: tuple[str, str], *, dashed: dict[str, Any] | None = None,
-          scales: tuple[str, str] = ("linear", "linear")) -> None:  # fmt: skip
-    """One picture: a line for each row, dashed ones in grey or in the colour of the row of the same name."""
+          scales: tuple[str, str] = ("linear", "linear"), order: Any = None) -> None:  # fmt: skip
+    """One picture: a line for each row, dashed ones in grey or in the colour of the row of the same name; colours go by
+    ``order`` (None: the rows), and a logarithmic axis shows positive numbers only."""
     matplotlib = require("matplotlib", "lab")
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.hashsalt": "polytheory", "svg.fonttype": "none"})
     plt = require("matplotlib.pyplot", "lab")
     figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-    for (name, y), colour in zip(rows.items(), COLOURS, strict=False):
-        axes.plot(x, y, marker="o", ms=3.5, color=colour, label=name)
+    colours = dict(zip(order or rows, COLOURS, strict=False))
+
+    def shown(y: Any) -> np.ndarray:
+        return np.where(np.array(y) > 0, y, np.nan) if scales[1] == "log" else np.array(y)
+
+    for name, y in rows.items():
+        axes.plot(x, shown(y), marker="o", ms=3.5, color=colours[name], label=name)
     for name, y in (dashed or {}).items():
-        colour = COLOURS[list(rows).index(name.split(",")[0])] if name.split(",")[0] in rows else "#999999"
-        axes.plot(x, y, ls="--", color=colour, label=name)
+        axes.plot(x, shown(y), ls="--", color=colours.get(name.split(",")[0], "#999999"), label=name)
     axes.set(xlabel=labels[0], ylabel=labels[1], xscale=scales[0], yscale=scales[1])
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
@@ -143,7 +148,8 @@ def draw(numbers: dict[str, Any], out: Path) -> None:
     lines(out / "dr_rpo_collapse.svg", linear["collapse"], linear["returns"],
           ("probability q of a collapse in the test environment", "average return"))  # fmt: skip
     lines(out / "dr_rpo_suboptimality.svg", linear["episodes"], linear["suboptimality"],
-          ("episodes K", "average suboptimality, own problem"), scales=("log", "log"))  # fmt: skip
+          ("episodes K", "average suboptimality, own problem"), scales=("log", "log"),
+          order=linear["returns"])  # fmt: skip
     lines(out / "dr_rpo_put.svg", option["rise"], option["returns"],
           ("chance of a rise in the test environment (0.5 in training)", "average return"),
           dashed={"best for that chance": option["optimal"]}, scales=("linear", "log"))  # fmt: skip
