@@ -217,7 +217,7 @@ class StockQuantileAgent:
         return float(grid[int(total.argmax() if judge.outer == "max" else total.argmin())])
 
     def worth(
-        self, judge: Objective, net: QuantileNetwork, observations: torch.Tensor, stocks: torch.Tensor
+        self, judge: Objective, net: Callable[..., torch.Tensor], observations: torch.Tensor, stocks: torch.Tensor
     ) -> torch.Tensor:
         """K of stock + return of every action, [n, A], on the network's quantiles."""
         theta = net(observations, self.inside(stocks)).double()
@@ -268,7 +268,7 @@ class StockQuantileAgent:
 
 def targets(
     agent: StockQuantileAgent,
-    net: QuantileNetwork,
+    net: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     after: Float[torch.Tensor, "n d"],
     rewards: Float[torch.Tensor, " n"],
     stocks: Float[torch.Tensor, " n"],

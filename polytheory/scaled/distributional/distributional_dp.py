@@ -1,10 +1,12 @@
 """Distributional dynamic programming with a stock, in torch; the reference states the theorems.
 
-Planning on grids: `DistributionalValueIteration`, `DistributionalPolicyIteration`.
+Planning on grids: `DistributionalValueIteration`, `DistributionalPolicyIteration`. From episodes:
+`StockQuantileAgent`.
 
 References: [pires2025] as in the reference.
 """
 
+from polytheory.scaled.distributional.deep import StockQuantileAgent as StockQuantileAgent
 from polytheory.scaled.distributional.policy import StockPolicy as StockPolicy
 from polytheory.scaled.distributional.policy_iteration import (
     DistributionalPolicyIteration as DistributionalPolicyIteration,
