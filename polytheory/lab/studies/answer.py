@@ -203,4 +203,4 @@ def _word(name: str, value: Any) -> str:
 
 
 def _short(name: str) -> str:
-    return name.removeprefix("env.").removeprefix("algo.")
+    return "T" if name == "budget" else name.removeprefix("env.").removeprefix("algo.")

@@ -30,11 +30,11 @@ def sweep(slopes=(0.5, 1.0), seeds=6, noise=0.1) -> pl.DataFrame:
 
 def test_the_last_rows_of_every_budget_make_a_line_for_each_algorithm():
     found = answer(Question(y="regret", x="budget", theorem={"A": 0.5}, fit=True), sweep())
-    assert [s.label for s in found.shown.curve.series] == ["A", "B", "theorem: budget^0.5"]
+    assert [s.label for s in found.shown.curve.series] == ["A", "B", "theorem: T^0.5"]
     a, b = found.exponents["A"], found.exponents["B"]
     assert a.low <= 0.5 <= a.high < b.low <= 1.0 <= b.high
     assert (a.start, a.stop, a.points, a.seeds) == (100, 800, 4, 6)
-    assert found.shown.findings[0].startswith("A: theorem says budget^0.5; measured budget^0.")
+    assert found.shown.findings[0].startswith("A: theorem says T^0.5; measured T^0.")
     expected = np.mean([np.exp(np.random.default_rng([800, s]).normal(0, 0.1) - 0.005) for s in range(6)]) * 800**0.5
     assert found.shown.curve.series[0].y[-1] == pytest.approx(expected, rel=1e-12)
 
