@@ -42,11 +42,11 @@ Z = 1.96  # intervals of 95 %
 def episodes_to_solve(kind: str, depth: int, seed: int, limit: int) -> dict[str, Any]:
     """Episodes played when the treasure was found in half of the last `WINDOW` (None where that did not happen)."""
     from polytheory.scaled.exploration.deep import DeepNora
-    from polytheory.scaled.exploration.torsos import one_hot_cells, random_torso
+    from polytheory.scaled.exploration.torsos import FourierTorso, one_hot_cells
 
     access = Online(models.make("deep-sea", depth=depth)).replicate(1)
-    # as many features as cells: with fewer, visits to some cells take away the bonus of others
-    torso = random_torso(depth * depth, depth * depth, seed=seed)
+    # as many features as cells, and nearly orthogonal ones: else visits to some cells take away the bonus of others
+    torso = FourierTorso(depth * depth, depth * depth, 3.0, seed=seed)
     learner = DeepNora(torso, depth, (0.0, 1.0), one_hot_cells(depth), eta=20.0, rise=10.0, sweeps=depth, **KINDS[kind])
     state, found = learner.init(access, seed), []
     while len(found) < limit and (len(found) < WINDOW or np.mean(found[-WINDOW:]) < 0.5):
