@@ -121,10 +121,11 @@ class Parl(ExactDesign):
             upper = utility_upper(world.P, world.mu, pi, world.r, nu.shape[-1], gamma=gamma)
         else:
             found = paths_of(access.model, self.segment)
-            where = (
-                torch.tensor(x, device=nu.device) for x in (found.states, found.actions, found.mask, found.dynamics)
+            columns = (found.states, found.actions, found.mask, found.dynamics)
+            states, actions, mask, dynamics = (torch.tensor(x, device=nu.device) for x in columns)
+            upper = preference_upper(
+                states, actions, mask, dynamics, log_pi, world.r, world.phi, nu, gamma=gamma, scale=self.teacher_scale
             )
-            upper = preference_upper(*where, log_pi, world.r, world.phi, nu, gamma=gamma, scale=self.teacher_scale)
         T1 = self.distribution_term(nu, theta, pi, upper, world)
         return upper, total(T1, upper.direct, nu, self.ridge)
 
