@@ -105,7 +105,11 @@ def _comonotone(greedy_law: Any) -> Any:
         law, action = greedy_law(laws, values)
         ties = [x for x, v in zip(laws, values, strict=True) if v == max(values)]
         grid = np.array(
-            [x.atoms[np.searchsorted(x.probs.cumsum(), Fraction(2 * i + 1, 32))] for x in ties for i in range(16)]
+            [
+                x.atoms[np.searchsorted(x.probs.cumsum().astype(float), (2 * i + 1) / 32)]
+                for x in ties
+                for i in range(16)
+            ]
         )
         atoms = grid.reshape(len(ties), 16).sum(0) * Fraction(1, len(ties))
         return (type(law)(atoms, np.array([Fraction(1, 16)] * 16)), action) if len(ties) > 1 else (law, action)

@@ -57,8 +57,8 @@ def check_objective(
 def random_law(rng: np.random.Generator, span: float) -> Law:
     """Between 1 and 4 atoms at halves, probabilities in eighths."""
     n = int(rng.integers(1, 5))
-    cuts = np.sort(rng.integers(0, 9, n - 1))
-    return law(rng.integers(-2 * span, 2 * span + 1, n) / 2, np.diff([0, *cuts, 8]) / 8)
+    cuts, halves = np.sort(rng.integers(0, 9, n - 1)), int(2 * span)
+    return law(rng.integers(-halves, halves + 1, n) / 2, np.diff([0, *cuts, 8]) / 8)
 
 
 def _k(judge: Objective, of: Law) -> float:

@@ -54,8 +54,8 @@ class StockPolicy:
 
     def replica(self, i: int) -> Policy:
         """The policy of one replica, on NumPy arrays."""
-        own = (x[i : i + 1].cpu() for x in (self.actions, self.stocks, self.initial))
-        return OnArrays(StockPolicy(*own, self.gamma, self.n_actions))
+        actions, stocks, initial = (x[i : i + 1].cpu() for x in (self.actions, self.stocks, self.initial))
+        return OnArrays(StockPolicy(actions, stocks, initial, self.gamma, self.n_actions))
 
 
 class OnArrays:

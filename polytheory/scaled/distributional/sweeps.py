@@ -98,9 +98,10 @@ def start(problem: StockProblem, judge: Objective, grid: Layout, access: Any, cl
     bound = off if H is not None or judge.lipschitz is not None else np.inf
     actions = torch.zeros(max(len(eta) - 1, 1), S, C, dtype=torch.int64, device=device)
     initial, value = start_value(problem, judge, grid, eta[0], v[0])
-    fields = (eta, v, actions, stocks, support, float(bound), off, initial, value)
-    many = [replicated(access.replicas, x, device) for x in fields]
-    return StockState(*many[:7], 0, H or 0, *many[7:], float(problem.gamma), problem.A)
+    tensors = {"eta": eta, "v": v, "actions": actions, "stocks": stocks, "support": support}
+    numbers = {"bound": float(bound), "contraction": off, "initial": initial, "value": value}
+    many = {name: replicated(access.replicas, x, device) for name, x in (tensors | numbers).items()}
+    return StockState(**many, sweeps=0, stage=H or 0, gamma=float(problem.gamma), n_actions=problem.A)
 
 
 def zero_law(grid: Layout, device: Any) -> Float[torch.Tensor, " N"]:
