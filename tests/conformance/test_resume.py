@@ -37,7 +37,7 @@ def test_resume_is_exact(method, algorithm, room):
         model = make("token-mdp")
     elif method == "agnostic-policy-learning":
         model = make("block-two-state" if algorithm == "Plhr" else "layered-two-state")
-    elif method == "optimistic-actor-critic":
+    elif method in ("optimistic-actor-critic", "dr-rpo"):
         model = make("riverswim", horizon=4)
     else:
         model = make("riverswim", gamma=0.9, horizon=8 if algorithm.endswith("BackwardInduction") else None)
