@@ -221,7 +221,7 @@ def test_every_method_is_readable(entry, k, demo):
     assert "nothing changed" not in text.partition("step 2")[0]
     # quantities have names, and a page of text has readers: tables are cut, lines are not endless
     assert max(len(line) for line in text.splitlines()) <= 200
-    assert len(text.splitlines()) / len(found.steps) <= 600
+    assert len(text.splitlines()) / len(found.steps) <= 700
     assert all(
         set(c) >= {"part", "about", "arguments", "result", "calls"} for row in found.plain() for c in row["calls"]
     )
