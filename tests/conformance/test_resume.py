@@ -14,6 +14,7 @@ from polytheory.models.physics import Pendulum
 
 SETTINGS = {"n-pg-igt": {"truncation": 7, "batch": 2}, "harpg": {"truncation": 7, "batch": 2}}
 SETTINGS["agnostic-policy-learning"] = {"policies": "two-ton"}
+SETTINGS["distributional-dp"] = {"atoms": 9, "stocks": 7}
 OFFLINE = {"NoraHybrid", "Noah"}
 REFERENCE_ONLY, SCALED_ONLY = {"InexactPolicyIteration", "LinearProgram"}, {"DeepIwocs", "DeepTraining"}
 FEW = {"iterations": 3, "updates": 3, "batch": 8, "hidden": 4}
