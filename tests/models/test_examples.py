@@ -229,7 +229,9 @@ def test_random_linear_is_linear():
 def test_unknown_names_and_options():
     with pytest.raises(UnknownNameError, match="unknown environment 'frozenlak'; did you mean 'frozenlake'"):
         make("frozenlak")
-    with pytest.raises(UnknownNameError, match="allowed: american-put, baited-lock, block-two-state, chain, cliffwalking, "):
+    with pytest.raises(
+        UnknownNameError, match="allowed: american-put, baited-lock, block-two-state, chain, cliffwalking, "
+    ):
         make("q")
     with pytest.raises(SettingError, match="'two-state' takes no option 'slip'; allowed: gamma, horizon"):
         make("two-state", slip=0.1)
