@@ -51,7 +51,9 @@ def fit(
     )  # fmt: skip
     found = answer(asked, collect(folder))
     if not found.exponents:
-        raise SettingError("; ".join(f"{label}: {why}" for label, why in found.refused.items()))
+        lines = {why: [at for at, other in found.refused.items() if other == why] for why in found.refused.values()}
+        more = {why: f" (the same for {len(at) - 1} more)" if len(at) > 1 else "" for why, at in lines.items()}
+        raise SettingError("; ".join(f"{at[0]}: {why}{more[why]}" for why, at in lines.items()))
     intro = f"Results of {folder}."
     place = out or folder / "figures"
     paths = write({asked.stem: found}, place, place / f"{asked.stem}.html", intro=intro, form=form)

@@ -122,7 +122,7 @@ def _fitted(question: Question, line: Line) -> Exponent:
     kept = np.flatnonzero((line.x > 0) & (line.x >= question.start) & (mean > 0) & whole)
     kept = _spread(kept, line.x, question.points)
     if len(kept) < 3:
-        raise SettingError(f"{len(kept)} points with positive x and mean; a fit needs 3 or more")
+        raise SettingError(f"{len(kept)} of {len(line.x)} points have positive x and mean; a fit needs 3 or more")
     logs = mean_logs(np.ascontiguousarray(line.y[:, kept]), paired=line.paired)
     return fit(
         line.x[kept], logs, stated=question.stated(line.label), law=question.law, towards=question.towards,
