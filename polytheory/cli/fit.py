@@ -51,9 +51,9 @@ def fit(
     )  # fmt: skip
     found = answer(asked, collect(folder))
     if not found.exponents:
-        lines = {why: [at for at, other in found.refused.items() if other == why] for why in found.refused.values()}
-        more = {why: f" (the same for {len(at) - 1} more)" if len(at) > 1 else "" for why, at in lines.items()}
-        raise SettingError("; ".join(f"{at[0]}: {why}{more[why]}" for why, at in lines.items()))
+        alike = {why: [at for at, other in found.refused.items() if other == why] for why in found.refused.values()}
+        more = {why: f" (the same for {len(at) - 1} more)" if len(at) > 1 else "" for why, at in alike.items()}
+        raise SettingError("; ".join(f"{at[0]}: {why}{more[why]}" for why, at in alike.items()))
     intro = f"Results of {folder}."
     place = out or folder / "figures"
     paths = write({asked.stem: found}, place, place / f"{asked.stem}.html", intro=intro, form=form)
