@@ -17,8 +17,8 @@ LIMIT = 1_000_000  # (state, memory, return) that are kept at one stage
 def return_law(
     model: TabularMDP | StockProblem, policy: Any, *, depth: int | None = None, resolution: float | None = None
 ) -> Law:
-    """The law of the return of a policy whose memory is one number a row (a `StockPolicy`, or memoryless), by following every
-    outcome forward: nothing of the method's recursion is used.
+    """The law of the return, numbers or vectors, of a policy whose memory is a number or a vector a row (a `StockPolicy`, or
+    memoryless), by following every outcome forward: nothing of the method's recursion is used.
 
     Args:
         depth: steps that are followed; default the horizon, or as many as leave at most ``resolution`` of the return to come.
@@ -28,10 +28,10 @@ def return_law(
     Raises `SettingError` where more than a million outcomes would have to be kept.
     """
     problem = model if isinstance(model, StockProblem) else stock_problem(model)
-    gamma, size = float(problem.gamma), max(1e-300, *(abs(x) for x in problem.returns))
+    gamma, size = float(problem.gamma), max(1e-300, problem.farthest)
     step = resolution or size * (1e-5 if problem.horizon is None else 1e-12)
     s = np.flatnonzero(problem.mu > 0)
-    got, p = np.zeros(len(s)), problem.mu[s].astype(float)
+    got, p = np.zeros((len(s), *problem.reward.shape[4:])), problem.mu[s].astype(float)
     memory = policy.start(len(s))
     ended: list[tuple[Any, Any]] = []
     for h in range(_steps(problem, size, step) if depth is None else depth):
@@ -67,7 +67,9 @@ def _steps(problem: StockProblem, size: float, left: float) -> int:
 
 def _merge(s: Any, got: Any, p: Any, memory: Any, discount: float, step: float) -> tuple[Any, Any, Any, Any]:
     """Outcomes that agree, as one; a memory is compared in the units of the start."""
-    columns = [s, np.rint(got / step)] + ([] if memory is None else [np.rint(discount * memory.astype(float) / step)])
-    _, first, group = np.unique(np.stack(columns, -1), axis=0, return_index=True, return_inverse=True)
+    columns = [s[:, None], np.rint(got / step).reshape(len(s), -1)]
+    if memory is not None:
+        columns.append(np.rint(discount * memory.astype(float) / step).reshape(len(s), -1))
+    _, first, group = np.unique(np.concatenate(columns, -1), axis=0, return_index=True, return_inverse=True)
     mass = np.bincount(group.ravel(), p)
     return s[first], got[first], mass, None if memory is None else memory[first]

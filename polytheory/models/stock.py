@@ -6,7 +6,7 @@ what is to come: it starts at ``c_0`` and moves by ``c' = (c + r) / gamma``, so 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -53,6 +53,23 @@ class StockProblem:
     def A(self) -> int:
         """Number of actions."""
         return self.next_state.shape[2]
+
+    @property
+    def m(self) -> int | None:
+        """Length of vector rewards, None for numbers."""
+        return self.reward.shape[4] if self.reward.ndim == 5 else None
+
+    @cached_property
+    def coordinates(self) -> tuple[StockProblem, ...]:
+        """The problem with one of the quantities that it pays alone, for each of them."""
+        if self.m is None:
+            return (self,)
+        return tuple(replace(self, reward=self.reward[..., i]) for i in range(self.m))
+
+    @property
+    def farthest(self) -> float:
+        """Bound on the size of a return (vectors: the sum of the sizes of its entries)."""
+        return sum(max(abs(x) for x in one.returns) for one in self.coordinates)
 
     @property
     def is_exact(self) -> bool:
@@ -110,7 +127,7 @@ def _common(a: Fraction, b: Fraction) -> Fraction:
     return abs(a)
 
 
-_MADE: WeakKeyDictionary[TabularMDP, dict[bool, StockProblem]] = WeakKeyDictionary()
+_MADE: WeakKeyDictionary[TabularMDP, dict[Any, StockProblem]] = WeakKeyDictionary()
 
 
 def stock_problem(model: TabularMDP, *, exact: bool = False, rewards: Array | None = None) -> StockProblem:
@@ -124,8 +141,9 @@ def stock_problem(model: TabularMDP, *, exact: bool = False, rewards: Array | No
         NotStochasticError: as Fractions, some probabilities do not sum to 1. ShapeError: ``rewards`` has another shape.
     """
     known = _MADE.setdefault(model, {})
-    if rewards is None and exact in known:
-        return known[exact]
+    key = exact, None if rewards is None else (np.shape(rewards), np.asarray(rewards, dtype=float).tobytes())
+    if key in known:
+        return known[key]
     stages = [_outcomes(model, h, rewards) for h in range(model.horizon or 1 if model.is_staged else 1)]
     K = max(x[0].shape[-1] for x in stages)
     next_state, prob, reward = (np.stack([_pad(x[i], K) for x in stages]) for i in range(3))
@@ -135,10 +153,10 @@ def stock_problem(model: TabularMDP, *, exact: bool = False, rewards: Array | No
         for what, sums in (("transition probabilities", prob.sum(-1)), ("mu", mu.sum(-1))):
             if (np.asarray(sums) != 1).any():
                 raise NotStochasticError(f"{what} of {model.name} do not sum to 1 as Fractions; solve it in floats")
-    made = StockProblem(next_state, prob, reward, mu, np.asarray(model.terminal), model.horizon, gamma, model.name)
-    if rewards is None:
-        known[exact] = made
-    return made
+    known[key] = StockProblem(
+        next_state, prob, reward, mu, np.asarray(model.terminal), model.horizon, gamma, model.name
+    )
+    return known[key]
 
 
 def fractions(x: Array) -> Array:

@@ -14,8 +14,9 @@ from polytheory._typing import Float
 from polytheory.errors import SettingError, UnknownNameError
 from polytheory.models.objectives import Objective, objective
 from polytheory.models.stock import StockProblem
+from polytheory.models.stock_product import initial_stock, nodes_of, product_axes, split_losses
 
-REPRESENTATIONS = ("categorical", "quantile")
+REPRESENTATIONS = ("categorical", "quantile", "utility")
 ROUNDED = 1e-12  # a stock this near to its node, relative to 1 + the largest stock, lies on it
 UNIT = 2.0**-52
 
@@ -24,17 +25,18 @@ UNIT = 2.0**-52
 class Layout:
     """Where stocks and returns are kept, and what that costs.
 
-    Fields: ``stocks`` [C] even nodes; ``support`` [N] of categorical laws, empty for quantile laws; ``atoms`` N;
-    ``projection`` the most that a projection moves a law in 1-Wasserstein distance; ``snap`` [L] the farthest that a stock of
-    each stage lies from its node, for stocks that matter: not beyond all returns of a straight objective, and reached from
-    minus the possible returns.
+    Fields: ``stocks`` [C] even nodes (vectors: [C, m]); ``support`` [N] of categorical laws, else empty; ``atoms`` N;
+    ``lost`` [L] the most that a law of each stage is moved in 1-Wasserstein distance, for stocks that matter: not beyond all
+    returns of a straight objective, and reached from minus the possible returns. Laws: by their projection, and twice by the
+    way from a stock to its node, once for its value and once for what is best there. Utilities: by splitting the stock.
+    ``axes`` of a product grid [m of n_i] where utilities are kept, else empty.
     """
 
-    stocks: Float[np.ndarray, " C"]
+    stocks: Float[np.ndarray, "C ..."]
     support: Float[np.ndarray, " N"]
     atoms: int
-    projection: float
-    snap: Float[np.ndarray, " L"]
+    lost: Float[np.ndarray, " L"]
+    axes: tuple[Float[np.ndarray, " _"], ...] = ()
 
 
 def check_grid(made: Any) -> None:
@@ -49,8 +51,9 @@ def check_grid(made: Any) -> None:
         n = getattr(made, name)
         if n is not None and (int(n) != n or n < least):
             raise SettingError(f"{name} = {n}; a grid needs a whole number >= {least}, or none for the default")
+    ends = np.zeros((1, 0)) if made.stock_range is None else np.asarray(made.stock_range, dtype=float)
     if made.stock_range is not None and not (
-        len(made.stock_range) == 2 and np.isfinite(made.stock_range).all() and made.stock_range[0] < made.stock_range[1]
+        ends.ndim in (1, 2) and ends.shape[-1] == 2 and np.isfinite(ends).all() and (ends[..., 0] < ends[..., 1]).all()
     ):
         raise SettingError(f"stock_range = {made.stock_range}; give two finite numbers, the smaller one first")
     if not (np.isfinite(made.tol) and made.tol > 0):
@@ -64,20 +67,33 @@ def layout(
     representation: str,
     atoms: int | None,
     stocks: int | None,
-    stock_range: tuple[float, float] | None,
+    stock_range: Any,
 ) -> Layout:
-    """Even grids for scalar rewards.
+    """Even grids: of stocks and returns for laws of scalar rewards, of stocks alone for utilities.
 
     Args:
-        representation: "categorical" or "quantile".
+        representation: "categorical", "quantile" or "utility".
         atoms: N; None takes the lattice of the returns where there is one (then nothing is lost), or 101; quantile: 32.
         stocks: C; None takes that lattice, or 101. stock_range: its ends; None takes minus the possible returns, beyond which
             objectives that are straight on either side of 0 do not change their minds, and for others all stocks that occur.
 
-    Raises `SettingError` for vector rewards or Fractions.
+    Raises `SettingError` for Fractions, for laws of vectors, and as `product_axes`; `ShapeError`, `ObjectiveError` as there.
     """
-    if problem.reward.ndim != 4 or problem.is_exact:
-        raise SettingError("a grid of stocks is for scalar rewards in floats; vectors and Fractions take exact=True")
+    if problem.is_exact:
+        raise SettingError("a grid of stocks is for floats; Fractions take exact=True")
+    if representation == "utility":
+        if atoms is not None:
+            raise SettingError(f"atoms = {atoms}; utilities have none, leave them out")
+        axes = product_axes(problem, judge, stocks=stocks, stock_range=stock_range)
+        nodes = axes[0] if problem.m is None else nodes_of(axes)
+        return Layout(nodes, np.zeros(0), 1, split_losses(problem, judge, axes), axes)
+    initial_stock(problem, judge)
+    if problem.m is not None:
+        raise SettingError(
+            f"{problem.name} pays vectors, whose laws are not kept on a grid; take representation='utility', or exact=True"
+        )
+    if stock_range is not None and np.ndim(stock_range) != 1:
+        raise SettingError(f"stock_range = {stock_range}; laws of numbers have one pair")
     low, high = problem.returns
     widest = (-high - (high - low), -low + (high - low))  # with gamma = 1: all that stocks from -high to -low come to
     span = (-high, -low) if judge.straight else widest
@@ -102,7 +118,7 @@ def layout(
         off = float(np.max(np.abs(kept - nodes[node]), initial=0.0))
         snaps.append(off if off > ROUNDED * (1 + float(np.max(np.abs(nodes)))) else 0.0)
     error = moved / (2 * n) if representation == "quantile" else moved / 2
-    return Layout(nodes, support, n, float(error), np.array(snaps))
+    return Layout(nodes, support, n, float(error) + 2 * np.array(snaps))
 
 
 def _nodes(span: tuple[float, float], count: int | None, spacing: float | None, anchor: float) -> np.ndarray:
@@ -118,18 +134,23 @@ def scale_at(problem: StockProblem, clock: bool, h: int) -> float:
     return float(problem.gamma) ** h if clock else 1.0
 
 
+def shrunk(problem: StockProblem, judge: Objective, clock: bool) -> float:
+    """``alpha`` with ``f(gamma x) = alpha f(x)``; 1 with a clock, which judges in the units of the start."""
+    gamma = float(problem.gamma)
+    return 1.0 if clock or gamma == 1 else gamma ** (judge.degree if judge.degree is not None else 1)
+
+
 def carried(
     problem: StockProblem, judge: Objective, grid: Layout, error: float, h: int, size: float, clock: bool
 ) -> float:
     """Certified error of the values of stage h from that of the stage after it.
 
-    ``f(gamma x) = alpha f(x)`` carries an error of U at the node by alpha; the law there was projected by at most
-    ``projection``, and belongs to a stock that lies ``snap`` away (once for its value, once for what is best there).
+    ``f(gamma x) = alpha f(x)`` carries an error of U at the node by alpha; the law there was moved by at most ``lost``.
     """
-    gamma, L = float(problem.gamma), judge.lipschitz
-    alpha = 1.0 if clock or gamma == 1 else gamma ** (judge.degree if judge.degree is not None else 1)
-    off = grid.projection + 2 * float(grid.snap[problem.stage(h)])
-    rounding = UNIT * (grid.atoms * problem.prob.shape[-1] + 8) * (1 + size)
+    L, off = judge.lipschitz, float(grid.lost[problem.stage(h)])
+    alpha = shrunk(problem, judge, clock)
+    terms = 2 ** len(grid.axes) if grid.axes else grid.atoms
+    rounding = UNIT * (terms * problem.prob.shape[-1] + 8) * (1 + size)
     if off > 0 and L is None:
         return np.inf
     return alpha * (error + (L or 0.0) * scale_at(problem, clock, h + 1) * off) + rounding

@@ -13,6 +13,7 @@ from polytheory.models.laws import Law
 from polytheory.models.objectives import Objective, admit, objective, rational
 from polytheory.models.return_law import return_law
 from polytheory.models.stock import StockProblem, fractions, stock_problem
+from polytheory.models.stock_product import initial_stock
 from polytheory.models.tabular import TabularMDP
 from polytheory.reference.distributional.exact import Solution, first_best, reach, value_iteration
 from polytheory.reference.distributional.representations import next_stock
@@ -44,6 +45,7 @@ def plan(
     objective: Objective | str,
     *,
     exact: bool = False,
+    rewards: Any = None,
     stocks: Any = None,
     clock: bool = False,
     insist: bool = False,
@@ -57,7 +59,8 @@ def plan(
 
     Args:
         objective: of `polytheory.models.objectives`, or its text.
-        exact: all atoms and stocks as Fractions (small models with a horizon; needed for vector rewards).
+        exact: all atoms and stocks as Fractions (small models with a horizon).
+        rewards: vector rewards of transitions [S, A, S, m] in place of the model's own; a grid then keeps utilities.
         stocks: with ``exact=True``, initial stocks to choose from; default minus every return that some policy can see.
             Else the number of nodes.
         clock, insist: as in `DistributionalValueIteration`. grid: its other fields, ``representation=``, ``atoms=``, ...
@@ -67,11 +70,14 @@ def plan(
     if exact or isinstance(model, StockProblem):
         if grid:
             raise SettingError(f"exact=True has no grid; {sorted(grid)[0]} does not apply")
-        return _exact(model, objective, stocks, clock, insist)
-    made = DistributionalValueIteration(objective, stocks=stocks, clock=clock, insist=insist, **grid)
+        problem = model if isinstance(model, StockProblem) else stock_problem(model, exact=True, rewards=rewards)
+        return _exact(problem, objective, stocks, clock, insist)
+    if rewards is not None:
+        grid = {"representation": "utility", **grid}
+    made = DistributionalValueIteration(objective, stocks=stocks, rewards=rewards, clock=clock, insist=insist, **grid)
     found = run(made, KnownModel(model), progress=False)
     policy, goal, state = found.policy, as_objective(objective), found.state
-    law = return_law(model, policy)
+    law = return_law(stock_problem(model, rewards=rewards), policy)
     return Plan(
         policy, law, float(goal.of_return(law.atoms, law.probs)), state.value, policy.initial, state.bound, goal
     )
@@ -80,13 +86,13 @@ def plan(
 as_objective = objective  # `plan` has an argument of that name
 
 
-def _exact(model: Any, given: Objective | str, stocks: Any, clock: bool, insist: bool) -> Plan:
+def _exact(problem: StockProblem, given: Objective | str, stocks: Any, clock: bool, insist: bool) -> Plan:
     goal = rational(as_objective(given))
-    problem = model if isinstance(model, StockProblem) else stock_problem(model, exact=True)
     if problem.horizon is None:
         raise DiscountError("exact=True needs a horizon; make the model with horizon=H, or take a grid (exact=False)")
     admit(goal, gamma=float(problem.gamma), horizon=problem.horizon, clock=clock, insist=insist)
     solution = value_iteration(problem, goal, clock=clock)
+    initial_stock(problem, goal)
     if goal.outer is None:
         candidates = [goal.stock]
     else:
@@ -129,9 +135,7 @@ class ExactPolicy:
 
     def start(self, n: int) -> np.ndarray:
         """The initial stock."""
-        out = np.empty(n, dtype=object)
-        out[:] = [self.initial] * n
-        return out
+        return as_objects([self.initial] * n)
 
     def probs(self, m: np.ndarray, h: int, s: np.ndarray) -> np.ndarray:
         """Probability 1 on the action of (h, s, stock)."""
@@ -140,7 +144,13 @@ class ExactPolicy:
 
     def update(self, m: np.ndarray, h: int, s: Any, a: Any, r: np.ndarray, s2: Any) -> np.ndarray:
         """The stock moves with the reward."""
-        out = np.empty(len(m), dtype=object)
         moved = fractions(r) if self.solution.problem.is_exact else r
-        out[:] = [next_stock(c, x, self.solution.problem.gamma) for c, x in zip(m, moved, strict=True)]
-        return out
+        return as_objects([next_stock(c, x, self.solution.problem.gamma) for c, x in zip(m, moved, strict=True)])
+
+
+def as_objects(stocks: list[Any]) -> np.ndarray:
+    """An array of objects [n], also of stocks that are arrays themselves."""
+    out = np.empty(len(stocks), dtype=object)
+    for i, stock in enumerate(stocks):
+        out[i] = stock
+    return out

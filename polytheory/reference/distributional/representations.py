@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 
 from polytheory._typing import Array, Float, Int
+from polytheory.distributional.constants import EDGE, TIE
 from polytheory.models.objectives import Objective
-
-TIE = 1e-12  # values nearer than this, relative to 1 + their size, are equal
-EDGE = 1e-12  # probabilities that differ by less are one step of a distribution function
 
 
 def next_stock(stock: Any, reward: Any, gamma: Any) -> Any:
@@ -26,6 +24,17 @@ def nearest(stock: Array, stocks: Float[np.ndarray, " C"]) -> Array:
     """Index of the nearest of the evenly spaced nodes; stocks beyond the ends take the end."""
     step = stocks[1] - stocks[0]
     return np.clip(np.rint((stock - stocks[0]) / step), 0, len(stocks) - 1).astype(np.int64)
+
+
+def nearest_node(stock: Array, stocks: Float[np.ndarray, "C ..."]) -> Array:
+    """Index of the nearest node of a stock [*n] (or vectors [*n, m], of a product grid with the last quantity fastest)."""
+    if stocks.ndim == 1:
+        return nearest(stock, stocks)
+    index = np.zeros(stock.shape[:-1], dtype=np.int64)
+    for i in range(stocks.shape[1]):
+        nodes = np.unique(stocks[:, i])
+        index = index * len(nodes) + nearest(stock[..., i], nodes)
+    return index
 
 
 def categorical_projection(

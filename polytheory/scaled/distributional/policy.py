@@ -12,41 +12,44 @@ from polytheory._typing import Float, Int
 from polytheory.models.return_law import return_law
 from polytheory.models.tabular import TabularMDP
 from polytheory.policies import Policy
-from polytheory.scaled.distributional.representations import nearest, next_stock
+from polytheory.scaled.distributional.representations import nearest_node, next_stock
 
 
 @dataclass(frozen=True, eq=False)
 class StockPolicy:
     """Acts by a table of (stage, state, nearest stock); the memory is the true stock of every row.
 
-    Fields: ``actions`` [n, L, S, C]; ``stocks`` [n, C] even nodes, alike in all replicas; ``initial`` [n]; ``gamma``;
-    ``n_actions``. Rows are replica-major.
+    Fields: ``actions`` [n, L, S, C]; ``stocks`` [n, C] (vectors [n, C, m]) even nodes, alike in all replicas; ``initial`` [n]
+    (or [n, m]); ``gamma``; ``n_actions``; ``rewards`` [S, A, S, m] by which vector stocks move where an access pays numbers.
+    Rows are replica-major.
     """
 
     actions: Int[torch.Tensor, "n L S C"]
-    stocks: Float[torch.Tensor, "n C"]
-    initial: Float[torch.Tensor, " n"]
+    stocks: Float[torch.Tensor, "n C ..."]
+    initial: Float[torch.Tensor, "n ..."]
     gamma: float
     n_actions: int
+    rewards: Any = None
 
-    def start(self, n: int) -> Float[torch.Tensor, " rows"]:
+    def start(self, n: int) -> Float[torch.Tensor, "rows ..."]:
         """The initial stocks."""
-        return self.initial.repeat_interleave(n // len(self.initial))
+        return self.initial.repeat_interleave(n // len(self.initial), 0)
 
     def probs(
-        self, m: Float[torch.Tensor, " rows"], h: int, s: Int[torch.Tensor, " rows"]
+        self, m: Float[torch.Tensor, "rows ..."], h: int, s: Int[torch.Tensor, " rows"]
     ) -> Float[torch.Tensor, "rows A"]:
         """Probability 1 on the action of the table."""
         replicas, stages = self.actions.shape[:2]
         row = torch.arange(replicas, device=s.device).repeat_interleave(len(s) // replicas)
-        action = self.actions[row, min(h, stages - 1), s, nearest(m, self.stocks[0])]
+        action = self.actions[row, min(h, stages - 1), s, nearest_node(m, self.stocks[0])]
         return torch.nn.functional.one_hot(action, self.n_actions).double()
 
     def update(
-        self, m: Any, h: int, s: Any, a: Any, r: Float[torch.Tensor, " rows"], s2: Any
-    ) -> Float[torch.Tensor, " rows"]:
+        self, m: Any, h: int, s: Any, a: Any, r: Float[torch.Tensor, "rows ..."], s2: Any
+    ) -> Float[torch.Tensor, "rows ..."]:
         """The stock moves with the reward."""
-        return next_stock(m, r, self.gamma)
+        paid = r if r.ndim == m.ndim else torch.as_tensor(self.rewards, device=m.device)[s, a, s2]
+        return next_stock(m, paid, self.gamma)
 
     def mean_returns(self, model: TabularMDP) -> list[float]:
         """Expected return of every replica from the start distribution, exactly."""
@@ -55,7 +58,7 @@ class StockPolicy:
     def replica(self, i: int) -> Policy:
         """The policy of one replica, on NumPy arrays."""
         actions, stocks, initial = (x[i : i + 1].cpu() for x in (self.actions, self.stocks, self.initial))
-        return OnArrays(StockPolicy(actions, stocks, initial, self.gamma, self.n_actions))
+        return OnArrays(StockPolicy(actions, stocks, initial, self.gamma, self.n_actions, self.rewards))
 
 
 class OnArrays:

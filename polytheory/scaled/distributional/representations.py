@@ -10,10 +10,8 @@ from typing import Any
 import torch
 
 from polytheory._typing import Float, Int
+from polytheory.distributional.constants import EDGE, TIE
 from polytheory.models.objectives import Objective
-
-TIE = 1e-12  # values nearer than this, relative to 1 + their size, are equal
-EDGE = 1e-12  # probabilities that differ by less are one step of a distribution function
 
 
 def next_stock(stock: Any, reward: Any, gamma: float) -> Any:
@@ -25,6 +23,17 @@ def nearest(stock: Float[torch.Tensor, "*n"], stocks: Float[torch.Tensor, " C"])
     """Index of the nearest of the evenly spaced nodes; stocks beyond the ends take the end."""
     step = stocks[1] - stocks[0]
     return torch.round((stock - stocks[0]) / step).clamp(0, len(stocks) - 1).long()
+
+
+def nearest_node(stock: Float[torch.Tensor, "*n"], stocks: Float[torch.Tensor, "C ..."]) -> Int[torch.Tensor, "..."]:
+    """Index of the nearest node of a stock [*n] (or vectors [*n, m], of a product grid with the last quantity fastest)."""
+    if stocks.ndim == 1:
+        return nearest(stock, stocks)
+    index = torch.zeros(stock.shape[:-1], dtype=torch.int64, device=stock.device)
+    for i in range(stocks.shape[1]):
+        nodes = stocks[:, i].unique()
+        index = index * len(nodes) + nearest(stock[..., i], nodes)
+    return index
 
 
 def categorical_projection(

@@ -5,7 +5,7 @@ Planning is the same in every replica: it is done once, and the replicas of a st
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,7 +16,8 @@ from polytheory._typing import Bool, Float, Int
 from polytheory.errors import DiscountError
 from polytheory.models.objectives import Objective
 from polytheory.models.stock import StockProblem
-from polytheory.models.stock_grid import Layout, scale_at
+from polytheory.models.stock_grid import Layout, scale_at, shrunk
+from polytheory.models.stock_product import initial_stock
 from polytheory.scaled.distributional.policy import StockPolicy
 from polytheory.scaled.distributional.representations import (
     action_values,
@@ -24,28 +25,31 @@ from polytheory.scaled.distributional.representations import (
     best_actions,
     categorical_projection,
     chosen,
+    nearest_node,
     quantile_projection,
 )
+from polytheory.scaled.distributional.utilities import utility_backup
 
 
 @dataclass(frozen=True, eq=False)
 class StockState:
     """The reference's state with a leading replica axis n.
 
-    Fields: ``eta`` [n, L1, S, C, N]; ``v`` [n, L1, S, C]; ``actions`` [n, L, S, C]; ``stocks`` [n, C]; ``support`` [n, Z];
-    ``bound``, ``contraction``, ``initial``, ``value`` [n]; ``sweeps``, ``stage``, ``gamma``, ``n_actions``.
+    Fields: ``eta`` [n, L1, S, C, N]; ``v`` [n, L1, S, C]; ``actions`` [n, L, S, C]; ``stocks`` [n, C] or [n, C, m];
+    ``support`` [n, Z]; ``initial`` [n] or [n, m]; ``bound``, ``contraction``, ``value`` [n]; ``sweeps``, ``stage``, ``gamma``,
+    ``n_actions``.
     """
 
     eta: Float[torch.Tensor, "n L1 S C N"]
     v: Float[torch.Tensor, "n L1 S C"]
     actions: Int[torch.Tensor, "n L S C"]
-    stocks: Float[torch.Tensor, "n C"]
+    stocks: Float[torch.Tensor, "n C ..."]
     support: Float[torch.Tensor, "n Z"]
     bound: Float[torch.Tensor, " n"]
     contraction: Float[torch.Tensor, " n"]
     sweeps: int
     stage: int
-    initial: Float[torch.Tensor, " n"]
+    initial: Float[torch.Tensor, "n ..."]
     value: Float[torch.Tensor, " n"]
     gamma: float
     n_actions: int
@@ -55,6 +59,11 @@ class StockState:
         """True for a finite horizon."""
         return self.eta.shape[1] > 1
 
+    @property
+    def stocks_are_numbers(self) -> bool:
+        """True for scalar stocks."""
+        return self.stocks.ndim == 2
+
 
 @dataclass(frozen=True, eq=False)
 class Tables:
@@ -62,7 +71,7 @@ class Tables:
 
     next_state: Int[torch.Tensor, "L S A K"]
     prob: Float[torch.Tensor, "L S A K"]
-    reward: Float[torch.Tensor, "L S A K"]
+    reward: Float[torch.Tensor, "L S A K *m"]
     mu: Float[torch.Tensor, " S"]
     terminal: Bool[torch.Tensor, " S"]
 
@@ -79,8 +88,8 @@ def tables(problem: StockProblem, device: Any) -> Tables:
     return known[str(device)]
 
 
-def replicated(n: int, x: torch.Tensor | float, device: Any) -> torch.Tensor:
-    """n views of one tensor or number, [n, ...]."""
+def replicated(n: int, x: Any, device: Any) -> torch.Tensor:
+    """n views of one tensor, array or number, [n, ...]."""
     x = torch.as_tensor(x, dtype=torch.float64 if isinstance(x, float) else None, device=device)
     return x.expand(n, *x.shape)
 
@@ -91,10 +100,11 @@ def start(problem: StockProblem, judge: Objective, grid: Layout, access: Any, cl
     if H is None and not problem.gamma < 1:
         raise DiscountError(f"gamma = {problem.gamma} needs a horizon; make the model with horizon=H")
     stocks, support = (torch.tensor(x, device=device) for x in (grid.stocks, grid.support))
-    eta = zero_law(grid, device).expand(1 if H is None else H + 1, S, C, grid.atoms)
-    at_end = judge.value(scale_at(problem, clock, H or 0) * stocks[:, None], torch.ones_like(stocks)[:, None])
-    v = at_end.double().expand(len(eta), S, C)
-    off = 0.0 if H is not None else (judge.lipschitz or 1.0) * max(abs(x) for x in problem.returns)
+    at_end = of_stocks(judge, grid, scale_at(problem, clock, H or 0), device)
+    kept = at_end[:, None] if grid.axes else zero_law(grid, device)
+    eta = kept.expand(1 if H is None else H + 1, S, C, grid.atoms)
+    v = at_end.expand(len(eta), S, C)
+    off = 0.0 if H is not None else (judge.lipschitz or 1.0) * problem.farthest
     bound = off if H is not None or judge.lipschitz is not None else np.inf
     actions = torch.zeros(max(len(eta) - 1, 1), S, C, dtype=torch.int64, device=device)
     initial, value = start_value(problem, judge, grid, eta[0], v[0])
@@ -102,6 +112,27 @@ def start(problem: StockProblem, judge: Objective, grid: Layout, access: Any, cl
     numbers = {"bound": float(bound), "contraction": off, "initial": initial, "value": value}
     many = {name: replicated(access.replicas, x, device) for name, x in (tensors | numbers).items()}
     return StockState(**many, sweeps=0, stage=H or 0, gamma=float(problem.gamma), n_actions=problem.A)
+
+
+def opened(state: StockState) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float, float]:
+    """Copies of ``eta``, ``v`` and ``actions`` of one replica, and its ``bound`` and ``contraction``."""
+    eta, v, actions = (x[0].clone() for x in (state.eta, state.v, state.actions))
+    return eta, v, actions, float(state.bound[0]), float(state.contraction[0])
+
+
+def closed(state: StockState, access: Any, **changes: Any) -> StockState:
+    """The state of all replicas after a step of one."""
+    same = {name: changes.pop(name) for name in ("sweeps", "stage") if name in changes}
+    many = {name: replicated(access.replicas, x, access.device) for name, x in changes.items()}
+    return replace(state, **same, **many)
+
+
+def of_stocks(judge: Objective, grid: Layout, scale: float, device: Any) -> Float[torch.Tensor, " C"]:
+    """K of stock + nothing at every node."""
+    stocks = torch.tensor(grid.stocks, device=device)
+    return judge.value(
+        scale * stocks[:, None], torch.ones_like(stocks[:, :1] if stocks.ndim > 1 else stocks[:, None])
+    ).double()
 
 
 def zero_law(grid: Layout, device: Any) -> Float[torch.Tensor, " N"]:
@@ -115,8 +146,18 @@ def zero_law(grid: Layout, device: Any) -> Float[torch.Tensor, " N"]:
 def look_ahead(
     problem: StockProblem, judge: Objective, grid: Layout, after: Float[torch.Tensor, "S C N"], h: int, clock: bool
 ) -> tuple[Float[torch.Tensor, "S C A M"], Float[torch.Tensor, "S C A M"], Float[torch.Tensor, "S C A"]]:
-    """Atoms, probabilities and K of stock + return of every action, one step before the laws ``after``."""
+    """Atoms, probabilities and K of stock + return of every action, one step before the laws ``after`` (utilities: the number
+    K itself, with probability 1)."""
     i, t = problem.stage(h), tables(problem, after.device)
+    if grid.axes:
+        values = utility_backup(
+            judge, t.reward[i], t.prob[i], t.next_state[i], after[..., 0],
+            tuple(torch.tensor(x, device=after.device) for x in grid.axes), float(problem.gamma),
+            shrunk(problem, judge, clock), scale_at(problem, clock, h + 1),
+        )  # fmt: skip
+        at_end = of_stocks(judge, grid, scale_at(problem, clock, h), after.device)
+        values = torch.where(t.terminal[:, None, None], at_end[:, None], values)
+        return values[..., None], torch.ones_like(values)[..., None], values
     stocks, support = (torch.tensor(x, device=after.device) for x in (grid.stocks, grid.support))
     atoms, probs = backup(
         t.reward[i], t.prob[i], t.next_state[i], after, support if len(support) else None, stocks, float(problem.gamma)
@@ -130,11 +171,13 @@ def settle(
 ) -> tuple[Float[torch.Tensor, "S C N"], Float[torch.Tensor, "S C"]]:  # fmt: skip
     """Laws, projected, and values of the given actions, from what `look_ahead` saw."""
     atoms, probs = chosen(ahead[0], actions), chosen(ahead[1], actions)
+    v = ahead[2].gather(-1, actions[..., None])[..., 0]
+    if grid.axes:
+        return atoms, v
     if len(grid.support):
         eta = categorical_projection(atoms, probs, torch.tensor(grid.support, device=atoms.device))
     else:
         eta = quantile_projection(atoms, probs, grid.atoms)
-    v = ahead[2].gather(-1, actions[..., None])[..., 0]
     ends = tables(problem, atoms.device).terminal[:, None, None]
     return torch.where(ends, zero_law(grid, atoms.device), eta), v
 
@@ -145,16 +188,17 @@ def start_value(
     grid: Layout,
     eta: Float[torch.Tensor, "S C N"],
     v: Float[torch.Tensor, "S C"],
-) -> tuple[float, float]:
+) -> tuple[Any, float]:
     """The initial stock and what the objective is worth with it: the given stock, or the node that optimises
     ``-c0 + sum_s mu(s) K(s, c0)``; as in the reference."""
     mu = tables(problem, v.device).mu
     if judge.outer is None:
-        node = int(np.argmin(np.abs(grid.stocks - judge.stock)))
-        return float(judge.stock), float(judge.total(mu @ v[:, node], float(grid.stocks[node])))
+        stock = initial_stock(problem, judge).astype(float)
+        node = int(nearest_node(torch.tensor(stock), torch.tensor(grid.stocks)))
+        return stock if stock.ndim else float(stock), float(judge.total(mu @ v[:, node], grid.stocks[node]))
     total = judge.total(mu @ v, torch.tensor(grid.stocks, device=v.device))
     node = best = int(best_actions(total if judge.outer == "max" else -total))
-    if judge.outer == "min":
+    if judge.outer == "min" and not grid.axes:
         near = range(max(node - 1, 0), min(node + 2, len(grid.stocks)))
         node = max(near, key=lambda c: float(judge.of_return(*start_law(problem, grid, eta[:, c]))))
     return float(grid.stocks[node]), float(total[best])
@@ -170,22 +214,16 @@ def start_law(
     return eta.flatten(), (mu / N).repeat_interleave(N)
 
 
-def policy_of(state: StockState) -> StockPolicy:
+def best_values(values: Float[torch.Tensor, "*n A"]) -> Float[torch.Tensor, "*n"]:
+    """The value of the best action."""
+    return values.amax(-1)
+
+
+def policy_of(state: StockState, rewards: Any) -> StockPolicy:
     """The policies of the last sweeps."""
-    return StockPolicy(state.actions, state.stocks, state.initial, state.gamma, state.n_actions)
+    return StockPolicy(state.actions, state.stocks, state.initial, state.gamma, state.n_actions, rewards)
 
 
 def finished(state: StockState, tol: float) -> bool:
     """True when all stages are swept, or more sweeps would change no value by more than ``tol``."""
     return state.stage == 0 if state.has_horizon else bool((state.contraction <= tol).all())
-
-
-def info(state: StockState) -> dict[str, Any]:
-    """What a step logs: ``value``, ``initial``, ``bound``, ``contraction`` [n], ``sweeps``."""
-    return {
-        "value": state.value,
-        "initial": state.initial,
-        "bound": state.bound,
-        "contraction": state.contraction,
-        "sweeps": state.sweeps,
-    }

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from polytheory.access import KnownModel
+from polytheory.access import Key, KnownModel, Online, Requests
 from polytheory.errors import SettingError
 from polytheory.models import make
-from polytheory.models.objectives import CVaR, objective
+from polytheory.models.objectives import CVaR, Homeostasis, objective
 from polytheory.models.return_law import return_law
 from polytheory.models.stock import stock_problem
 from polytheory.models.stock_grid import layout
@@ -17,6 +17,7 @@ from polytheory.reference.distributional import representations as reference
 from polytheory.run import run
 from polytheory.scaled.distributional import representations as scaled
 from polytheory.scaled.distributional.distributional_dp import DistributionalValueIteration
+from polytheory.streams import row_ids
 
 
 def laws(seed):
@@ -51,3 +52,27 @@ def test_grids_are_for_scalar_floats():
     problem = stock_problem(make("wager"), exact=True)
     with pytest.raises(SettingError, match="exact=True"):
         layout(problem, objective("mean"), representation="categorical", atoms=None, stocks=None, stock_range=None)
+
+
+def test_vector_stocks_agree_and_are_deployed():
+    model = make("wager")
+    rewards = np.stack([np.asarray(model.r), np.array([[[0, 1], [2, 0]], [[1, 1], [0, 3]]])], -1)
+    made = DistributionalValueIteration(Homeostasis((6, 3)), representation="utility", rewards=rewards)
+    done = run(made, KnownModel(model).replicate(2), progress=False)
+    assert done.state.value.tolist() == pytest.approx([-2.53125] * 2, abs=1e-12)  # the exact solver's -81/32
+    assert done.state.initial.tolist() == [[-6.0, -3.0]] * 2
+    law = return_law(stock_problem(model, rewards=rewards), done.policy.replica(1))
+    assert Homeostasis((6, 3)).of_return(law.atoms, law.probs) == pytest.approx(-2.53125, abs=1e-12)
+    # a scalar access: the policy moves its stock by its own table
+    traj = (
+        Online(model)
+        .replicate(2)
+        .rollouts(
+            done.policy,
+            Requests(np.concatenate([row_ids(i, np.arange(50)) for i in range(2)]), 3),
+            Key(0, "vectors", 0),
+        )
+    )
+    after = np.concatenate([traj.states[:, 1:], traj.final_states[:, None]], axis=1)
+    got = rewards[traj.states, traj.actions, after].sum(1)
+    assert {tuple(x) for x in got.tolist()} <= set(law.as_dict())
