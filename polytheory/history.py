@@ -32,6 +32,9 @@ class History:
         self._rows: list[tuple[int, dict[str, np.ndarray]]] = []
         self._names: dict[str, None] = {}  # in order of appearance
 
+    def __repr__(self) -> str:
+        return f"History({len(self._rows)} steps, {self.replicas} replicas: {', '.join(self._names)})"
+
     @property
     def names(self) -> tuple[str, ...]:
         """Everything that was ever logged."""

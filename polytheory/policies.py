@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from polytheory._show import compact
 from polytheory._typing import Array, Float, Int
 from polytheory.errors import PolicyError
 from polytheory.models._check import check_distributions
@@ -49,6 +50,8 @@ class TabularPolicy(Memoryless):
     """
 
     table: Float[np.ndarray, "*H S A"]
+
+    __repr__ = compact
 
     def __post_init__(self) -> None:
         table = np.array(self.table, dtype=float)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from polytheory._show import compact
 from polytheory._typing import Array, Bool, Float, Int
 from polytheory.errors import PolicyError, SettingError, UnknownNameError
 from polytheory.policies import TabularPolicy
@@ -31,6 +32,8 @@ class PolicyClass:
     actions: Array
     A: int
     name: str = "class"
+
+    __repr__ = compact
 
     def __post_init__(self) -> None:
         actions = np.array(self.actions)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from polytheory import checkpoints
+from polytheory._show import compact
 from polytheory._trees import layout, pack, unpack
 from polytheory.access import Grant, Meter, check_grants
 from polytheory.algorithm import Algorithm, Info
@@ -66,6 +67,8 @@ class Run:
     meter: Meter
     status: Status
     steps: int
+
+    __repr__ = compact
 
 
 def run(

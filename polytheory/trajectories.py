@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from polytheory._show import compact
 from polytheory._typing import Array, Bool, Float, Int, Shaped
 
 
@@ -42,6 +43,8 @@ class Trajectories:
     group: Int[Array, " n"] | None = None
     score: Float[Array, " n"] | None = None
     columns: dict[str, Any] = field(default_factory=dict)
+
+    __repr__ = compact
 
     @property
     def n(self) -> int:

@@ -77,6 +77,9 @@ class Meter:
         self.replicas = replicas
         self.counts = {name: np.zeros(replicas, dtype=np.int64) for name in self.NAMES}
 
+    def __repr__(self) -> str:
+        return "Meter(" + ", ".join(f"{name}={self.total(name)}" for name in self.NAMES) + ")"
+
     def add(self, name: str, amount: int | Int[np.ndarray, " replicas"]) -> None:
         """Add ``amount`` (one number for all replicas, or one each) to a counter."""
         self.counts[name] += np.asarray(amount, dtype=np.int64)

@@ -52,6 +52,9 @@ class TabularAccess:
             r=r if known_rewards or Grant.MODEL in self.grants else None, name=model.name,
         )  # fmt: skip
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.spec.name})"
+
     def ask(self, grant: Grant) -> None:
         """Raise `AccessError` unless the grant is given."""
         check_grants((grant,), self.grants, "this question", type(self).__name__)

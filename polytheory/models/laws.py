@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from polytheory._show import compact
 from polytheory._typing import Array, Float
 from polytheory.errors import NotStochasticError, SettingError, ShapeError
 
@@ -23,6 +24,8 @@ class Law:
 
     atoms: Array
     probs: Array
+
+    __repr__ = compact
 
     def __len__(self) -> int:
         return len(self.probs)

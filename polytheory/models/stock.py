@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import scipy.sparse as sp
 
+from polytheory._show import compact
 from polytheory._typing import Array, Bool, Int
 from polytheory.errors import NotStochasticError, ShapeError
 from polytheory.models.objectives import as_fraction
@@ -43,6 +44,8 @@ class StockProblem:
     horizon: int | None
     gamma: Any
     name: str = "stock"
+
+    __repr__ = compact
 
     @property
     def S(self) -> int:

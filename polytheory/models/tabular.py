@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
+from polytheory._show import compact
 from polytheory._typing import Array, Float
 from polytheory.errors import EmptyActionSetError, ModelError, NotStochasticError, ShapeError, TerminalError
 from polytheory.models._arrays import by_stage, frozen, frozen_tree
@@ -71,6 +72,8 @@ class TabularMDP:
     reward_law: RewardAtoms | None = None
     name: str = "tabular"
     grid: GridLayout | None = None
+
+    __repr__ = compact
 
     def __post_init__(self) -> None:
         check_discount(self.gamma, self.horizon)

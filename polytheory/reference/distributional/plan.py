@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from polytheory._show import compact
 from polytheory.access import KnownModel
 from polytheory.errors import DiscountError, SettingError
 from polytheory.models.laws import Law
@@ -38,6 +39,8 @@ class Plan:
     stock: Any
     bound: float
     objective: Objective
+
+    __repr__ = compact
 
 
 def plan(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from polytheory._show import compact
 from polytheory._typing import Float, Int
 from polytheory.models.return_law import return_law
 from polytheory.models.tabular import TabularMDP
@@ -28,6 +29,8 @@ class StockPolicy:
     gamma: float
     n_actions: int
     rewards: Any = None
+
+    __repr__ = compact
 
     def start(self, n: int) -> Float[np.ndarray, "n ..."]:
         """The initial stock."""

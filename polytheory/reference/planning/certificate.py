@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import scipy.sparse as sp
 
+from polytheory._show import compact
 from polytheory._typing import Float
 from polytheory.access import Spec
 from polytheory.errors import DiscountError, NotSolvedError, SettingError, UnknownNameError
@@ -48,6 +49,8 @@ class PlanningState:
     bound: float
     rounding: float
     sweeps: int
+
+    __repr__ = compact
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from polytheory._show import compact
 from polytheory._typing import Float
 from polytheory.access import KnownModel
 from polytheory.errors import NotSolvedError, UnknownNameError
@@ -47,6 +48,8 @@ class Solution:
     bound: float
     status: str
     sweeps: int
+
+    __repr__ = compact
 
 
 def solve(model: TabularMDP, *, method: str = "auto", tol: float = 1e-6) -> Solution:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from polytheory._show import compact
 from polytheory._typing import Float, Int
 from polytheory.models.return_law import return_law
 from polytheory.models.tabular import TabularMDP
@@ -30,6 +31,8 @@ class StockPolicy:
     gamma: float
     n_actions: int
     rewards: Any = None
+
+    __repr__ = compact
 
     def start(self, n: int) -> Float[torch.Tensor, "rows ..."]:
         """The initial stocks."""

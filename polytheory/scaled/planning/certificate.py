@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from polytheory._show import compact
 from polytheory._typing import Float
 from polytheory.errors import DiscountError, NotSolvedError, SettingError, UnknownNameError
 from polytheory.models._check import ROW_SUM_TOL
@@ -37,6 +38,8 @@ class PlanningState:
     bound: Float[torch.Tensor, " n"]
     rounding: Float[torch.Tensor, " n"]
     sweeps: int
+
+    __repr__ = compact
 
 
 @dataclass(frozen=True, eq=False)
