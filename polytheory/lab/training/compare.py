@@ -128,7 +128,8 @@ def _place(folder: Path, name: str, seed: int) -> Path:
 def _cell(name: str, seed: int, changes: Mapping[str, Any], folder: Path) -> Cell:
     place = _place(folder, name, seed)
     done = train(read(name, {**changes, "seed": seed}), output=place, progress=False)
-    rewards = done.run.history.column("reward")[:, 0].tolist()
+    names = done.run.history.names
+    rewards = done.run.history.column("true_score" if "true_score" in names else "reward")[:, 0].tolist()
     cell = Cell(Path(name).stem, seed, rewards, done.before.sampled, done.after.sampled, done.after.greedy)
     temp = place / f"{CELL}.tmp"
     temp.write_text(json.dumps(vars(cell), allow_nan=False), encoding="utf-8")

@@ -37,6 +37,9 @@ def figures(trained: Trained) -> list[Curve]:
     wanted = [
         scores(trained),
         _curve(history, "Each reward", "mean score", rewards) if len(rewards) > 1 else None,
+        _curve(
+            history, "Reward model and teacher", "share of pairs", {"upper/agreement": "ordered alike, before learning"}
+        ),
         _curve(history, "What is lost", "share", SHARES),
         _curve(history, "Entropy of the policy", "nats per token", {"entropy": "while sampling"}),
         _curve(history, "Gradient norm before clipping", "norm", {"grad_norm": trained.recipe.method}),
@@ -52,7 +55,9 @@ def figures(trained: Trained) -> list[Curve]:
 
 def scores(trained: Trained) -> Curve:
     """The score of what was sampled, and of held-out prompts where they were asked on the way."""
-    history, series = trained.run.history, [_series(trained.run.history, "reward", "training prompts")]
+    history = trained.run.history
+    true = "true_score" if "true_score" in history.names else "reward"  # with a reward model the reward is what it says
+    series = [_series(history, true, "training prompts")]
     for name, label, ends in (
         ("eval_reward", "held-out prompts", (trained.before.sampled, trained.after.sampled)),
         ("eval_reward_greedy", "held-out, likeliest tokens", (trained.before.greedy, trained.after.greedy)),

@@ -18,6 +18,7 @@ from polytheory.catalog import find
 from polytheory.errors import SettingError, UnknownNameError
 from polytheory.models.text.tasks import task
 from polytheory.scaled.language.adapters import Lora
+from polytheory.scaled.language.design import RewardDesign
 from polytheory.scaled.language.finetune import Finetune
 from polytheory.scaled.language.optimiser import AdamW, Harpg, NPgIgt, Sgd
 from polytheory.scaled.language.samplers.base import Sampling
@@ -39,7 +40,7 @@ class Problem:
         chat: texts become messages of a user (with a system prompt always); False gives the text to the model as it is.
         rows: of a task, >= 1.
         held_out: rows kept for evaluation, never trained on; 0 for 500, or a tenth of the data where that is less.
-        reward: any of "math", "exact-match", "think-format", or functions ``module:function`` called as
+        reward: any of "math", "exact-match", "in-place", "think-format", or functions ``module:function`` called as
             ``f(completions, **columns)``; empty for the task's verifier.
         reward_weights: one factor each; empty for ones.
         completion_length: longest completion in tokens, >= 1; 0 for the task's own.
@@ -133,6 +134,7 @@ class Recipe:
     driver: Mapping[str, Any] = field(default_factory=dict)
     output: Output = field(default_factory=Output)
     sampling: Sampling = field(default_factory=Sampling)
+    design: RewardDesign = field(default_factory=RewardDesign)
 
     def algorithm(self) -> type:
         """The method's class in the scaled room. Raises `SettingError` for a method that trains no language model."""
@@ -140,7 +142,7 @@ class Recipe:
 
     def flat(self) -> dict[str, Any]:
         """Every key that the recipe sets or has a default for, as a flat file would hold them."""
-        sections = (self.problem, self.start, self.lora, self.output, self.sampling)
+        sections = (self.problem, self.start, self.lora, self.output, self.sampling, self.design)
         own = {f.name: getattr(x, f.name) for x in sections for f in fields(x)}
         return {"method": self.method, **self.settings, **self.optimiser, **self.driver, **own}
 
@@ -221,6 +223,8 @@ def method_class(method: str) -> type:
     """The scaled class of a post-training method. Raises `UnknownNameError`, or `SettingError` for another family."""
     entry = find(method)
     if entry.family != "posttraining":
+        if method in names():
+            raise SettingError(f"{method} is a recipe here, not a method of training; type polytheory train {method}")
         raise SettingError(f"{method} is a method of the family {entry.family!r}; training takes one of {_trainable()}")
     return getattr(import_module(f"polytheory.scaled.posttraining.{entry.stem}"), entry.algorithms[0])
 
@@ -233,6 +237,7 @@ def _trainable() -> str:
 
 _SECTIONS: dict[str, Any] = {
     "problem": Problem, "start": Start, "lora": Lora, "output": Output, "sampling": Sampling,
+    "design": RewardDesign,
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ BUILT_IN = {
     "math": "polytheory.models.text.math_reward:math_reward",
     "think-format": "polytheory.models.text.math_reward:think_format",
     "exact-match": "polytheory.models.text.verifiers:exact_match",
+    "in-place": "polytheory.models.text.verifiers:in_place",
 }
 
 

@@ -14,6 +14,9 @@ SHOWN = (
     ("no signal", "frac_reward_zero_std", "{:.0%}"), ("loss", "loss", "{:+.4f}"), ("gradient", "grad_norm", "{:.3f}"),
     ("mismatch", "mismatch/max", "{:.1e}"),
 )  # fmt: skip
+DESIGNED = (  # beside these, with a teacher
+    ("true score", "true_score", "{:.3f}"), ("agreement", "upper/agreement", "{:.0%}"), ("kl", "kl", "{:.3f}"),
+)  # fmt: skip
 END = 40  # characters of a completion shown from either end
 LINES = 12  # rows of the table: about as many steps are shown
 
@@ -29,6 +32,7 @@ class Live:
 
     def __init__(self, recipe: Recipe, *, silent: bool = False):
         self.steps, self.silent = recipe.output.steps, silent
+        self.shown = SHOWN + (DESIGNED if recipe.design.teacher else ())
         self.title = f"{recipe.method} on {recipe.problem.task or recipe.problem.data}"
         self._rows: list[tuple[str, ...]] = []
         self._live: Any = None
@@ -49,13 +53,13 @@ class Live:
         """A callback of `polytheory.run.run`."""
         if self.silent:
             return
-        cells = tuple(form.format(float(info[name])) if name in info else "" for _, name, form in SHOWN)
+        cells = tuple(form.format(float(info[name])) if name in info else "" for _, name, form in self.shown)
         self._rows.append((f"{step + 1}/{self.steps}", *cells))
         if sys.stderr.isatty():
             self._draw()
             return
         if len(self._rows) == 1:
-            print(f"{'step':>8}" + "".join(f"{name:>11}" for name, *_ in SHOWN), file=sys.stderr)
+            print(f"{'step':>8}" + "".join(f"{name:>11}" for name, *_ in self.shown), file=sys.stderr)
         if step % max(1, self.steps // LINES) == 0 or step + 1 == self.steps:
             print(f"{step + 1:>8}" + "".join(f"{cell:>11}" for cell in cells), file=sys.stderr, flush=True)
 
@@ -74,7 +78,7 @@ class Live:
         from rich.live import Live as RichLive
         from rich.table import Table
 
-        table = Table("step", *(name for name, *_ in SHOWN), title=self.title, box=None, header_style="bold")
+        table = Table("step", *(name for name, *_ in self.shown), title=self.title, box=None, header_style="bold")
         for column in table.columns:
             column.justify = "right"
         every = max(1, len(self._rows) // LINES)

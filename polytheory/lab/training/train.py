@@ -24,6 +24,7 @@ from polytheory.lab.training.reporters import Reports
 from polytheory.run import Run, run
 from polytheory.scaled.language import ranks as processes
 from polytheory.scaled.language.adapters import without_dropout
+from polytheory.scaled.language.design import DesignFinetune
 from polytheory.scaled.language.finetune import Finetune, reads
 from polytheory.scaled.language.optimiser import AdamW
 from polytheory.scaled.language.policy import CausalPolicy
@@ -159,7 +160,7 @@ def _train(
         return {"eval_reward": found.sampled, "eval_reward_greedy": found.greedy}
 
     def probed(state: Any, info: Any, step: int) -> dict[str, float]:
-        return probe(float(info["reward"]), step)
+        return probe(float(info.get("true_score", info["reward"])), step)
 
     end = run(
         make_algorithm(recipe, policy), worlds["train"], steps=out.steps, seed=seed,
@@ -185,7 +186,10 @@ def make_algorithm(recipe: Recipe, policy: CausalPolicy) -> Finetune:
     if isinstance(follows, AdamW) and recipe.output.decay == "cosine":
         follows = replace(follows, total=recipe.output.steps * method.updates * driver.get("mini_batches", 1))
     # the starting weights are nobody's but this training's
-    return Finetune(method, follows, train_copy="log_probs_ref" in reads(method), **driver)
+    driver["train_copy"] = "log_probs_ref" in reads(method)
+    if recipe.design.teacher:
+        return DesignFinetune(method, follows, design=recipe.design, **driver)
+    return Finetune(method, follows, **driver)
 
 
 def evaluate(policy: CausalPolicy, world: Prompts, seed: int, batch: int = 512) -> Evaluation:

@@ -21,6 +21,14 @@ def exact_match(completions: Sequence[str], *, answer: Sequence[str], **_: Any) 
     return [float(c == a) for c, a in zip(completions, answer, strict=True)]
 
 
+def in_place(completions: Sequence[str], *, answer: Sequence[str], **_: Any) -> list[float]:
+    """Share of characters that stand where the answer has them, of the longer of the two; 1 for the answer alone."""
+    return [
+        sum(x == y for x, y in zip(c, a, strict=False)) / max(len(c), len(a), 1)
+        for c, a in zip(completions, answer, strict=True)
+    ]
+
+
 def countdown(completions: Sequence[str], *, numbers: Sequence[str], target: Sequence[str], **_: Any) -> list[float]:
     """1 where the completion is an expression in +, -, * that uses each number exactly once and equals the target."""
     return [

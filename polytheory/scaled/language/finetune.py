@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from polytheory._typing import Int
 from polytheory.access import Grant, Key, Requests
 from polytheory.algorithm import Info
 from polytheory.errors import DivergedError, SettingError
@@ -172,13 +173,19 @@ class Finetune:
         return columns, metrics.sampling(first)
 
     def _round(self, state: FinetuneState, access: Any, i: int) -> Columns:
-        m, g, ranks = self.method.prompts, self.method.group_size, self.processes
+        m, g = self.method.prompts, self.method.group_size
         key = Key(state.seed, f"{self.method.name}/completions", state.t)
-        first = (state.t * self.method.rounds + i) * m
-        start = access.next_prompts(key, first, m).repeat(g)
         rows = i * m * g + np.arange(m * g)
-        group = i * m + np.arange(m).repeat(g)
         ids = row_ids(state.replica, rows)
+        columns = self.completed(state, access, key, (state.t * self.method.rounds + i) * m, m, g, ids)
+        columns["group"] = torch.as_tensor(i * m + np.arange(m).repeat(g), device=columns["mask"].device)
+        return self.method.annotated(columns, Key(state.seed, self.method.name, state.t), ids, rows)
+
+    def completed(
+        self, state: FinetuneState, access: Any, key: Key, first: int, m: int, g: int, ids: Int[np.ndarray, " n"]
+    ) -> Columns:
+        """``m`` prompts from place ``first`` in the order of ``key``, each completed ``g`` times by the policy in training."""
+        ranks, start = self.processes, access.next_prompts(key, first, m).repeat(g)
         groups = ranks.share(m)
         own = range(groups.start * g, groups.stop * g)
         at = (
@@ -190,9 +197,7 @@ class Finetune:
             **traj.columns, "actions": traj.actions, "mask": traj.mask, "score": traj.score,
             "log_probs_sampler": traj.log_probs_sampler, "finished": traj.finished,
         }  # fmt: skip
-        columns = ranks.gather(columns, own, m * g)
-        columns["group"] = torch.as_tensor(group, device=traj.mask.device)
-        return self.method.annotated(columns, Key(state.seed, self.method.name, state.t), ids, rows)
+        return ranks.gather(columns, own, m * g)
 
     def scored(self, columns: Columns, state: FinetuneState) -> Columns:
         """``columns`` with the frozen log-probs that the recipe reads."""

@@ -25,6 +25,7 @@ from polytheory.scaled.posttraining.advantages import rloo_advantages as rloo_ad
 from polytheory.scaled.posttraining.composition import Composition, Use
 from polytheory.scaled.posttraining.corrections import masked_is as masked_is
 from polytheory.scaled.posttraining.corrections import truncated_is as truncated_is
+from polytheory.scaled.posttraining.kl import kl_in_score as kl_in_score
 from polytheory.scaled.posttraining.kl import kl_k3 as kl_k3
 from polytheory.scaled.posttraining.log_probs import token_log_probs as token_log_probs
 from polytheory.scaled.posttraining.losses import ppo_clip as ppo_clip
@@ -39,7 +40,7 @@ from polytheory.scaled.posttraining.softmax import TabularSoftmax as TabularSoft
 ADVANTAGES = ("group", "rloo")
 SURROGATES = ("ppo_clip", "gspo", "cispo", "reinforce")
 CORRECTIONS = ("none", "truncate", "mask")
-KL_ESTIMATES = ("k1", "k2", "k3", "rho_k3")
+KL_ESTIMATES = ("k1", "k2", "k3", "rho_k3", "in_score")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,8 @@ class Grpo(Composition):
             weight is clipped to [0, 1 + eps_high].
         dual: bound on the loss of bad tokens (> 1), or None.
         beta: coefficient of the KL loss, >= 0; the paper 0.04, 0 leaves it out.
-        kl: its estimate, "k1", "k2", "k3" (the paper) or "rho_k3".
+        kl: its estimate, "k1", "k2", "k3" (the paper) or "rho_k3"; or "in_score", k1 of the whole completion off the score
+            before advantages [ahmadian2024], whose gradient with "seq_sum" is that of the KL between completions.
         dynamic: drop groups whose scores are all equal and sample up to ``rounds`` rounds until ``prompts`` groups are
             left (DAPO); a step without any such group changes nothing.
         overlong: penalise completions in the last so many tokens before the horizon (DAPO); 0 for none.
@@ -107,11 +109,13 @@ class Grpo(Composition):
         if self.correction != "none":
             part = {"truncate": "truncated_is", "mask": "masked_is"}[self.correction]
             before.append(Use(part, {"cap": self.cap, "unit": self.correction_unit}))
+        if self.kl == "in_score" and self.beta > 0:
+            before.append(Use("kl_in_score", {"beta": self.beta}))
         advantage = {
             "group": Use("group_advantages", {"scale": self.scale, "ddof": self.ddof, "eps": self.eps}),
             "rloo": Use("rloo_advantages"),
         }[self.advantage]
-        kl = (Use(f"kl_{self.kl}", weight=self.beta),) if self.beta > 0 else ()
+        kl = (Use(f"kl_{self.kl}", weight=self.beta),) if self.beta > 0 and self.kl != "in_score" else ()
         return (*before, advantage, Use(self.surrogate, self._clip()), *kl)
 
     def enough(self, columns: dict[str, Any]) -> bool:

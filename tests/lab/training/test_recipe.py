@@ -34,6 +34,7 @@ def test_no_key_has_two_homes():
             recipes.Lora,
             recipes.Output,
             recipes.Sampling,
+            recipes.RewardDesign,
             Finetune,
             recipes.OPTIMISERS[read(name).output.follow],
         ]
