@@ -1,10 +1,10 @@
 """Figures of docs/methods/optimistic-actor-critic.md: `python docs/make_exploration_figures.py [--quick] [--jobs 2]`.
 
 `deep_sea`: episodes until DeepSea of a given depth is solved (the treasure found in half of the last 20 episodes), deep NORA
-against the same network with an epsilon-greedy actor-critic and no bonus. `regret`: exact regret of the tables and features
-over episodes, with log-log slopes, with and without optimism. Every number goes to a JSON file beside the picture as soon as
-it is known; what is there already is not run again (`--fresh` runs it again). `--quick` is a smoke test of both. `mountain_car`
-has numbers only, and runs when it is asked for by `--only`.
+against the same network with an epsilon-greedy actor-critic and no bonus. `mountain_car`: returns of the same two on
+MountainCar-v0. `regret`: exact regret of the tables and features over episodes, with log-log slopes, with and without
+optimism. Every number goes to a JSON file beside the picture as soon as it is known; what is there already is not run again
+(`--fresh` runs it again). `--quick` is a smoke test.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ from polytheory.proofs_check.exploration.learning_claims import curves, slope
 from polytheory.proofs_check.exploration.oac_instances import World
 
 WINDOW = 20  # episodes, of which half must find the treasure
-KINDS = {"optimistic": {"radius": 0.2}, "epsilon-greedy": {"radius": 0.0, "epsilon": 0.1, "reset": False}}
+NEW_CELLS = 0.3  # of the depth, before the critic of DeepSea is fitted again
+KINDS = {"optimistic": {}, "epsilon-greedy": {"radius": 0.0, "epsilon": 0.1, "reset": False}}
 LABELS = {
     "optimistic": "optimistic: bonus of the last layer, rare switching, resets",
     "epsilon-greedy": "epsilon-greedy: same network, no bonus",
 }
 COLOURS = {"optimistic": "#0072b2", "epsilon-greedy": "#c04a00", "NORA": "#0072b2", "without optimism": "#c04a00"}
+CARS = 4  # episodes a step on MountainCar
 Z = 1.96  # intervals of 95 %
 
 
@@ -40,20 +42,26 @@ Z = 1.96  # intervals of 95 %
 
 
 def episodes_to_solve(kind: str, depth: int, seed: int, limit: int) -> dict[str, Any]:
-    """Episodes played when the treasure was found in half of the last `WINDOW` (None where that did not happen)."""
+    """Episodes played when the treasure was found in half of the last `WINDOW` (None where that did not happen), the episode
+    that found it first, and switches."""
+    from polytheory.scaled.exploration.bonus import bonus_scales
     from polytheory.scaled.exploration.deep import DeepNora
     from polytheory.scaled.exploration.torsos import FourierTorso, one_hot_cells
 
-    access = Online(models.make("deep-sea", depth=depth)).replicate(1)
-    # as many features as cells, and nearly orthogonal ones: else visits to some cells take away the bonus of others
+    access, values = Online(models.make("deep-sea", depth=depth)).replicate(1), (0.0, 1.0)
+    # half of the depth^2 cells can be reached: their cosines are linearly independent, with room to spare
     torso = FourierTorso(depth * depth, depth * depth, 3.0, seed=seed)
-    learner = DeepNora(torso, depth, (0.0, 1.0), one_hot_cells(depth), eta=20.0, rise=10.0, sweeps=depth, **KINDS[kind])
+    settings = bonus_scales(depth, values, directions=NEW_CELLS * depth) | {"eta": 100.0, "sweeps": depth} | KINDS[kind]
+    learner = DeepNora(torso, depth, values, one_hot_cells(depth), **settings)
     state, found = learner.init(access, seed), []
     while len(found) < limit and (len(found) < WINDOW or np.mean(found[-WINDOW:]) < 0.5):
         state, info = learner.step(state, access)
         found.append(info["return"] > 0.5)
     solved = len(found) >= WINDOW and bool(np.mean(found[-WINDOW:]) >= 0.5)
-    return {"episodes": len(found) if solved else None, "switches": state.switches}
+    return {
+        "episodes": len(found) if solved else None, "first": found.index(True) + 1 if any(found) else None,
+        "switches": state.switches,
+    }  # fmt: skip
 
 
 def draw_deep_sea(done: dict[str, Any], limit: int, path: Path) -> None:
@@ -127,26 +135,47 @@ def draw_regret(done: dict[str, Any], path: Path) -> None:
 # ---- MountainCar ---------------------------------------------------------------------------------------------------
 
 
-def mountain_car(steps: int) -> dict[str, Any]:
-    """Mean return of each batch of four episodes, and batches in which the flag was reached, in the order played."""
+def mountain_car(kind: str, seed: int, steps: int) -> dict[str, Any]:
+    """Mean return of each batch of four episodes, how many of them reached the flag, and switches so far, as played."""
     import torch
 
     from polytheory.access.gymnasium import VectorEnvs
+    from polytheory.scaled.exploration.bonus import bonus_scales
     from polytheory.scaled.exploration.deep import DeepNora
     from polytheory.scaled.exploration.torsos import FourierTorso
 
-    access = VectorEnvs("MountainCar-v0", 4)
+    access, values = VectorEnvs("MountainCar-v0", CARS), (-100.0, 0.0)
     low, high = torch.tensor([-1.2, -0.07]), torch.tensor([0.6, 0.07])
+    settings = bonus_scales(100, values, directions=2.0) | {"eta": 20.0, "sweeps": 100} | KINDS[kind]
     learner = DeepNora(
-        FourierTorso(2, 150, 3.0), 200, (-100.0, 0.0), lambda h, s: 2 * (s.float() - low) / (high - low) - 1, gamma=0.99,
-        batch=4, radius=10.0, eta=5.0, rise=2.0, sweeps=100,
+        FourierTorso(2, 300, 5.0, seed=seed), 200, values, lambda h, s: 2 * (s.float() - low) / (high - low) - 1,
+        gamma=0.99, batch=CARS, **settings,
     )  # fmt: skip
-    state, returns, ends = learner.init(access, 0), [], []
+    state, infos, ends = learner.init(access, seed), [], []
     for _ in range(steps):
         state, info = learner.step(state, access)
-        returns.append(info["return"])
+        infos.append(info)
         ends.append(int((~state.goes_on).sum()))
-    return {"episodes": 4 * steps, "returns": returns, "reached": np.diff(ends, prepend=0).tolist()}
+    return {
+        "episodes": CARS * steps, "returns": [x["return"] for x in infos], "reached": np.diff(ends, prepend=0).tolist(),
+        "switches": [int(x["switches"]) for x in infos],
+    }  # fmt: skip
+
+
+def draw_mountain_car(done: dict[str, Any], path: Path) -> None:
+    """Return against episodes: every seed thin, the mean over seeds bold."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
+    for kind in KINDS:
+        runs = np.array([x["returns"] for key, x in done.items() if key.startswith(kind)])
+        at = CARS * np.arange(1, runs.shape[1] + 1)
+        axes.plot(at, runs.T, color=COLOURS[kind], linewidth=0.6, alpha=0.6)
+        axes.plot(at, runs.mean(0), color=COLOURS[kind], linewidth=2, label=LABELS[kind])
+    axes.axhline(-110, color="0.4", linewidth=0.8, linestyle="--")
+    axes.set(xlabel="episodes", ylabel=f"return, mean of {CARS} episodes", ylim=(-205, -80))
+    axes.set_title("MountainCar-v0: every seed and the mean; dashed: -110", fontsize=9)
+    axes.legend(fontsize=8, loc="upper left")
+    figure.savefig(path, metadata={"Date": None})
 
 
 # ---- all -----------------------------------------------------------------------------------------------------------
@@ -178,12 +207,12 @@ def main() -> None:
     """Run what is missing, then draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("deep_sea", "regret", "mountain_car"), help="one alone")
-    parser.add_argument("--depths", type=int, nargs="+", default=[4, 8, 12, 16, 20])
+    parser.add_argument("--depths", type=int, nargs="+", default=[10, 15, 20, 25, 30])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=600, help="episodes of DeepSea at most")
     parser.add_argument("--episodes", type=int, default=1000, help="T of the regret")
     parser.add_argument("--runs", type=int, default=32, help="replicas of the regret")
-    parser.add_argument("--steps", type=int, default=60, help="batches of four episodes of MountainCar")
+    parser.add_argument("--steps", type=int, default=50, help="batches of episodes of MountainCar")
     parser.add_argument("--quick", action="store_true", help="the smallest sizes, for a test of the command")
     parser.add_argument("--fresh", action="store_true", help="run everything again")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
@@ -191,13 +220,14 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.depths, options.seeds, options.limit, options.episodes, options.runs = [3, 4], 2, 60, 20, 4
+        options.steps = 1
     options.out.mkdir(parents=True, exist_ok=True)
     if options.only in (None, "deep_sea"):
         jobs = {
             f"{kind}/{depth}/{seed}": (kind, depth, seed, options.limit)
             for seed in range(options.seeds) for depth in options.depths for kind in KINDS
         }  # fmt: skip
-        about = {"limit": options.limit, "window": WINDOW}
+        about = {"limit": options.limit, "window": WINDOW, "new_cells": NEW_CELLS}
         path = options.out / "deep_sea.json"
         done = complete(episodes_to_solve, jobs, path, about, options.jobs, options.fresh)
         draw_deep_sea(done, options.limit, path.with_suffix(".svg"))
@@ -209,8 +239,10 @@ def main() -> None:
         path, about = options.out / "oac_regret.json", {"episodes": options.episodes, "runs": options.runs}
         draw_regret(complete(regret, jobs, path, about, options.jobs, options.fresh), path.with_suffix(".svg"))
     if options.only == "mountain_car":
+        jobs = {f"{kind}/{seed}": (kind, seed, options.steps) for seed in range(options.seeds) for kind in KINDS}
         path, about = options.out / "mountain_car.json", {"steps": options.steps}
-        complete(mountain_car, {"MountainCar-v0": (options.steps,)}, path, about, 1, options.fresh)
+        done = complete(mountain_car, jobs, path, about, options.jobs, options.fresh)
+        draw_mountain_car(done, path.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

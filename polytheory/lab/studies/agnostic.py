@@ -12,7 +12,15 @@ from polytheory.access.defaults import default_access
 from polytheory.models import make
 from polytheory.models.layered import layers_of, tables_of
 from polytheory.policy_classes import PolicyClass, everything, make_class, random_policies, tons
-from polytheory.reference.exploration.agnostic_policy_learning import class_values, population_psdp, tree_returns
+from polytheory.reference.exploration.agnostic_policy_learning import (
+    class_gains,
+    class_values,
+    mixed,
+    population_psdp,
+    q_values,
+    reset_occupancy,
+    tree_returns,
+)
 
 Rows = list[dict[str, Any]]
 
@@ -80,24 +88,41 @@ def _reached(policies: PolicyClass) -> float:
 
 
 def amplification(horizons: Sequence[int] = (2, 3, 4, 5, 6, 7, 8), slip: float = 0.005) -> Rows:
-    """Loss of PSDP after one slip in the last layer: of a class that is not complete, of one that is, and the bound ``H
-    C eps`` for complete classes."""
+    """Loss of PSDP and of CPI after one slip in the last layer: of a class that is not complete, of one that is, and the bound
+    ``H C eps`` for complete classes. CPI starts from the uniform policy, and once more from what PSDP has found."""
     rows: Rows = []
     for H in horizons:
         model = make("error-amplification", horizon=H, last=2 * slip)
         P, r, start = tables_of(model)
-        errors = np.zeros_like(r)
-        errors[-1, 0, 1] = (
-            2 * slip + 1e-5
-        )  # just enough to turn the decision in B, where it costs 2 slip: slip on average
+        mu, errors = np.full((H, 2), 0.5), np.zeros_like(r)
+        # just enough to turn the decision in B, where it costs 2 slip: slip on average
+        errors[-1, 0, 1] = 2 * slip + 1e-5
+        found = {}
         for name, policies in (("not complete", make_class("open-loop", (H, 2, 2))), ("complete", everything(H, 2, 2))):
-            taken, _ = population_psdp(P, r, np.full((H, 2), 0.5), policies.actions, errors)
-            loss = 1.0 - float(
-                class_values(P, r, start, taken[None])[0]
+            taken, _ = population_psdp(P, r, mu, policies.actions, errors)
+            found[f"PSDP, {name}"] = np.eye(2)[taken]
+            found[f"CPI, {name}"] = _cpi(P, r, mu, policies, errors, np.full((H, 2, 2), 0.5))
+            if name == "not complete":
+                found["CPI from PSDP's answer, not complete"] = _cpi(P, r, mu, policies, errors, np.eye(2)[taken])
+        for name, probs in found.items():
+            value = float(start @ (probs[0] * q_values(P, r, probs)[0]).sum(axis=1))
+            rows.append(
+                {"algorithm": name, "env.H": H, "loss": 1.0 - value}
             )  # both classes hold an optimal policy, worth 1
-            rows.append({"algorithm": name, "env.H": H, "loss": loss})
         rows.append({"algorithm": "H C eps", "env.H": H, "loss": H * 2 * slip})
     return rows
+
+
+def _cpi(P: Any, r: Any, mu: Any, policies: PolicyClass, errors: Any, probs: Any, tol: float = 1e-4) -> Any:
+    """CPI with exact expectations plus ``errors`` on every cell, until no member is estimated to gain more than ``tol``.
+
+    Steps of 0.1: those of the guarantee end in the same place, after thousands of them."""
+    while True:
+        cells = reset_occupancy(P, mu, probs)[..., None] * q_values(P, r, probs) + errors
+        gains = class_gains(cells, probs, policies.actions)
+        if gains.max() <= tol:
+            return probs
+        probs = mixed(probs, np.eye(r.shape[2])[policies.actions[gains.argmax()]], 0.1)
 
 
 def online(horizons: Sequence[int] = (3, 5, 7, 9, 11), batch: int = 800, replicas: int = 6) -> Rows:

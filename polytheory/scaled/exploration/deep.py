@@ -22,7 +22,7 @@ Exploration through Bayesian Deep Q-Networks (a linear last layer for exploratio
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -76,16 +76,19 @@ class DeepState:
 class DeepNora:
     """Deep NORA; one learner.
 
+    Example: ``DeepNora(torso, 30, (0.0, 1.0), **bonus_scales(30, (0.0, 1.0)))``.
+
     Fields:
         torso: module from observations [n, obs] to features [n, k]; they are scaled to norm 1.
         truncation: steps of an episode at most.
         value_range: smallest and largest value; an upper end that is too low is no longer optimistic.
         encode: ``(stage, states) -> observations``; the stage is a number or a tensor like the states.
         eta: learning rate of the actor, per update.
-        radius: of the bonus, in units of the value; 0 is no optimism.
         epsilon: share of the uniform policy, in [0, 1].
+        radius: of the bonus, in units of the value; 0 is no optimism.
         lam: ridge weight, > 0.
         rise: of the log-determinant before a switch, > 0 (the theorem takes log 2 for each stage; here it is one for all).
+            No default fits two tasks, and the three must fit one another: `bonus_scales` gives them.
         sweeps: regressions at a switch.
         torso_steps: Adam steps on the torso at a switch, with learning rate ``lr``; 0 keeps its features.
         reset: whether the actor starts afresh at a switch.
@@ -98,10 +101,10 @@ class DeepNora:
     value_range: tuple[float, float]
     encode: Callable[[Any, torch.Tensor], torch.Tensor] = as_it_is
     eta: float = 5.0
-    radius: float = 0.5
     epsilon: float = 0.0
-    lam: float = 0.1
-    rise: float = 2.0
+    radius: float = field(kw_only=True)
+    lam: float = field(kw_only=True)
+    rise: float = field(kw_only=True)
     sweeps: int = 30
     torso_steps: int = 0
     lr: float = 1e-3
@@ -149,6 +152,8 @@ class DeepNora:
         return q.clamp(*self.value_range)
 
     def _bonus(self, state: DeepState, phi: Float[torch.Tensor, "n k"]) -> Float[torch.Tensor, "n A"]:
+        if self.radius == 0:
+            return torch.zeros(len(phi), len(state.w), dtype=torch.float64)
         square = torch.stack([((phi @ inverse) * phi).sum(-1) for inverse in state.frozen], dim=-1)
         return self.radius * square.clamp(min=0.0).sqrt()
 
@@ -226,13 +231,13 @@ class DeepNora:
                 state.phi = self.features(state.theta, state.points)
                 n = torch.bincount(pair, minlength=A * m).view(A, m, 1)
                 state.Lambda = self.lam * torch.eye(state.phi.shape[-1]).double() + (n * state.phi).mT @ state.phi
-            state.frozen = torch.linalg.inv(state.Lambda)
+            state.frozen = torch.cholesky_inverse(torch.linalg.cholesky(state.Lambda))
             state.log_det = _log_det(state.Lambda)
             bonus = self._bonus(state, state.phi)
             for _ in range(self.sweeps):
                 y = self._targets(state, self._clipped(state.phi @ state.w.T + bonus))
                 sums = torch.zeros(A * m, dtype=torch.float64).index_add_(0, pair, y).view(A, m)
-                state.w = torch.einsum("akj,aj->ak", state.frozen, sums @ state.phi)
+                state.w = torch.stack([inverse @ x for inverse, x in zip(state.frozen, sums @ state.phi, strict=True)])
 
     def _targets(self, state: DeepState, q: Float[torch.Tensor, "m A"]) -> Float[torch.Tensor, " N"]:
         """What is regressed on, from the values of all points."""

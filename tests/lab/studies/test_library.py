@@ -35,18 +35,19 @@ def test_full_form_is_well_formed_and_shown_on_a_page(name):
         assert (ROOT / "docs" / "figures" / f"{stem}.svg").is_file()
 
 
-def test_completeness_cures_what_amplifies(tmp_path):
+def test_completeness_cures_what_amplifies():
     table = load("agnostic-amplification", small=True).table()
-    loss = {
-        name: table.filter(table["algorithm"] == name)["loss"].to_numpy()
-        for name in ("not complete", "complete", "H C eps")
-    }
-    ratios = loss["not complete"][1:] / loss["not complete"][:-1]
-    np.testing.assert_allclose(ratios, 1.9, rtol=1e-9)  # by hand: 1 - last 1.9^(H - 1) is what is left
-    np.testing.assert_allclose(loss["not complete"][0], 0.019, rtol=1e-9)
-    assert (loss["complete"] <= loss["H C eps"] + 1e-12).all()
-    assert (loss["complete"] > 0).all()  # the slip is made there too
-    assert (loss["not complete"][1:] > loss["H C eps"][1:]).all()
+    loss = {name: own["loss"].to_numpy() for (name,), own in table.group_by("algorithm", maintain_order=True)}
+    psdp, bound = loss["PSDP, not complete"], loss["H C eps"]
+    np.testing.assert_allclose(psdp[1:] / psdp[:-1], 1.9, rtol=1e-9)  # by hand: 1 - last 1.9^(H - 1) is what is left
+    np.testing.assert_allclose(psdp[0], 0.019, rtol=1e-9)
+    for name in ("PSDP, complete", "CPI, complete"):
+        assert (loss[name] <= bound + 1e-12).all()
+        assert (loss[name] > 0).all()  # the slip is made there too
+    assert (psdp[1:] > bound[1:]).all()
+    # where CPI starts decides: it does not leave what PSDP found, and does not go there from the uniform policy
+    np.testing.assert_allclose(loss["CPI from PSDP's answer, not complete"], psdp, rtol=1e-9)
+    assert (loss["CPI, not complete"][1:] < bound[1:]).all()
 
 
 def test_cost_lies_between_capacity_and_horizon_times_capacity():
