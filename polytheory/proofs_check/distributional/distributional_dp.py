@@ -4,6 +4,7 @@ from polytheory.proofs_check.claims import Demo
 from polytheory.proofs_check.distributional import history_claims as history_claims
 from polytheory.proofs_check.distributional import operator_claims as operator_claims
 from polytheory.proofs_check.distributional import solver_claims as solver_claims
+from polytheory.proofs_check.distributional import vector_claims as vector_claims
 
 DEMOS = (
     Demo(
@@ -26,6 +27,13 @@ DEMOS = (
         "wager",
         "DistributionalPolicyIteration",
         {"objective": "target:8", "representation": "quantile", "atoms": 64},
+        access="KnownModel",
+        lockstep_steps=3,
+    ),
+    Demo(
+        "wager",
+        "DistributionalPolicyIteration",
+        vector_claims.paid_settings,
         access="KnownModel",
         lockstep_steps=3,
     ),
