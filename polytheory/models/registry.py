@@ -33,6 +33,7 @@ _MAKERS = {
     "simulated-linear": ("robust_problems", "simulated_linear"),
     "american-put": ("robust_problems", "american_put"),
     "wager": ("risk_problems", "wager"),
+    "long-shot": ("risk_problems", "long_shot"),
     "toll-road": ("risk_problems", "toll_road"),
     "token-mdp": ("token_mdp", "token_mdp"),
     "layered-two-state": ("agnostic", "layered_two_state"),

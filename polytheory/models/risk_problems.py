@@ -27,6 +27,18 @@ def wager(*, gamma: float = 1.0, horizon: int | None = 3) -> TabularMDP:
     return TabularMDP(P, r, np.array([1.0, 0.0]), horizon, gamma, name="wager")
 
 
+def long_shot() -> TabularMDP:
+    """One choice: 10 with probability 1/8, else nothing (action 0), or 5 for sure (action 1).
+
+    Known answer: the mean of the best quarter of returns is 5 for either action, and 50/7 when the first is drawn with
+    probability 6/7 before the episode.
+    """
+    P, r = np.zeros((2, 2, 2)), np.zeros((2, 2, 2))
+    P[0, 0], P[0, 1, 0], P[1, :, 1] = (7 / 8, 1 / 8), 1.0, 1.0
+    r[0, 0, 1], r[0, 1, 0] = 10.0, 5.0
+    return TabularMDP(P, r, np.array([1.0, 0.0]), 1, name="long-shot")
+
+
 def toll_road(
     *, crossings: int = 6, toll: float = 4.0, chance: float = 0.25, detour: float = 3.0, gamma: float = 1.0
 ) -> TabularMDP:

@@ -2,6 +2,7 @@
 
 from polytheory.proofs_check.claims import Demo
 from polytheory.proofs_check.distributional import history_claims as history_claims
+from polytheory.proofs_check.distributional import mixture_claims as mixture_claims
 from polytheory.proofs_check.distributional import operator_claims as operator_claims
 from polytheory.proofs_check.distributional import solver_claims as solver_claims
 from polytheory.proofs_check.distributional import vector_claims as vector_claims

@@ -44,9 +44,9 @@ def paid_settings(room: Any, model: Any) -> dict[str, Any]:
 
 def utility(judge: Objective, x: Float[np.ndarray, "*n m"]) -> Float[np.ndarray, "*n"]:
     """The objectives' utilities, written a second time."""
-    if isinstance(judge, Homeostasis):
-        return -(np.abs(x[..., 0]) + np.abs(x[..., 1]))
-    return x[..., 0] + float(judge.prices[0]) * np.minimum(x[..., 1], 0)
+    if isinstance(judge, Limits):
+        return x[..., 0] + float(judge.prices[0]) * np.minimum(x[..., 1], 0)
+    return -(np.abs(x[..., 0]) + np.abs(x[..., 1]))
 
 
 @cache

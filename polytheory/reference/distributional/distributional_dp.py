@@ -33,6 +33,8 @@ from polytheory.reference.distributional.exact import Solution as Solution
 from polytheory.reference.distributional.exact import evaluation as evaluation
 from polytheory.reference.distributional.exact import policy_iteration as policy_iteration
 from polytheory.reference.distributional.exact import value_iteration as value_iteration
+from polytheory.reference.distributional.mixture import MixturePolicy as MixturePolicy
+from polytheory.reference.distributional.mixture import saddle_point as saddle_point
 from polytheory.reference.distributional.plan import Plan as Plan
 from polytheory.reference.distributional.plan import plan as plan
 from polytheory.reference.distributional.policy import StockPolicy as StockPolicy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,15 @@ import numpy as np
 from polytheory._show import compact
 from polytheory.access import KnownModel
 from polytheory.errors import DiscountError, SettingError
-from polytheory.models.laws import Law
+from polytheory.models.laws import Law, mix
 from polytheory.models.objectives import Objective, admit, objective, rational
 from polytheory.models.return_law import return_law
 from polytheory.models.stock import StockProblem, fractions, stock_problem
 from polytheory.models.stock_product import initial_stock
 from polytheory.models.tabular import TabularMDP
 from polytheory.reference.distributional.exact import Solution, first_best, reach, value_iteration
-from polytheory.reference.distributional.representations import next_stock
+from polytheory.reference.distributional.mixture import MixturePolicy, saddle_point
+from polytheory.reference.distributional.representations import nearest, next_stock
 from polytheory.reference.distributional.value_iteration import DistributionalValueIteration
 from polytheory.run import run
 
@@ -26,10 +27,10 @@ from polytheory.run import run
 class Plan:
     """What was found.
 
-    Fields: ``policy``; ``law`` of its return from the start, by following its outcomes; ``value`` the objective of that law;
-    ``claimed`` the value that the solver holds for its stock (for a saddle point the upper bound, which a mixture of policies
-    may be needed to reach); ``stock`` it starts with; ``bound`` on the error of ``claimed`` at that stock, 0 for Fractions;
-    ``objective``.
+    Fields: ``policy``, for a saddle point where one alone falls short a `MixturePolicy` of two; ``law`` of its return from the
+    start, by following its outcomes; ``value`` the objective of that law; ``claimed`` the value that the solver holds for its
+    stock (a saddle point on a grid: an upper bound up to ``bound``); ``stock`` it starts with (a saddle point: where it
+    lies, the policies start with their own); ``bound`` on the error of ``claimed``, 0 for Fractions; ``objective``.
     """
 
     policy: Any
@@ -80,7 +81,16 @@ def plan(
     made = DistributionalValueIteration(objective, stocks=stocks, rewards=rewards, clock=clock, insist=insist, **grid)
     found = run(made, KnownModel(model), progress=False)
     policy, goal, state = found.policy, as_objective(objective), found.state
-    law = return_law(stock_problem(model, rewards=rewards), policy)
+    problem = stock_problem(model, rewards=rewards)
+    if goal.outer == "min":
+
+        def respond(stock: Any) -> tuple[Any, Law]:
+            node = state.stocks[nearest(np.asarray(float(stock)), state.stocks)]
+            answer = replace(policy, initial=float(node))
+            return answer, return_law(problem, answer)
+
+        return _mixed(goal, respond, policy.initial, state.value, state.bound)
+    law = return_law(problem, policy)
     return Plan(
         policy, law, float(goal.of_return(law.atoms, law.probs)), state.value, policy.initial, state.bound, goal
     )
@@ -100,18 +110,26 @@ def _exact(problem: StockProblem, given: Objective | str, stocks: Any, clock: bo
         candidates = [goal.stock]
     else:
         candidates = sorted(fractions(np.asarray(stocks)).ravel()) if stocks is not None else starts(problem)
+    if goal.outer == "min":
+        return _mixed(goal, lambda c: (ExactPolicy(solution, c), solution.start_law(c)), candidates[0], None, 0.0)
     begin = np.flatnonzero(problem.mu != 0)
     worth = [sum((problem.mu[s] * solution.value(int(s), c) for s in begin), start=0) for c in candidates]
     totals = [goal.total(x, c) for x, c in zip(worth, candidates, strict=True)]
-    if goal.outer == "min":  # every policy ties at the saddle point: take the best law of all initial stocks
-        laws = [solution.start_law(c) for c in candidates]
-        best = first_best([goal.of_return(x.atoms, x.probs) for x in laws])
-    else:
-        best = first_best(totals)
-    claimed = min(totals) if goal.outer == "min" else totals[best]
+    best = first_best(totals)
     law = solution.start_law(candidates[best])
     value = goal.of_return(law.atoms, law.probs)
-    return Plan(ExactPolicy(solution, candidates[best]), law, value, claimed, candidates[best], 0.0, goal)
+    return Plan(ExactPolicy(solution, candidates[best]), law, value, totals[best], candidates[best], 0.0, goal)
+
+
+def _mixed(goal: Objective, respond: Any, stock: Any, claimed: Any, bound: float) -> Plan:
+    """The plan of a saddle point; ``claimed`` None takes its own value."""
+    found = saddle_point(goal, respond, stock)
+    policies = tuple(found.answers[i] for i in found.weights)
+    weights = tuple(float(w) if isinstance(w, float) else w for w in found.weights.values())
+    law = mix(weights, [respond(p.initial)[1] for p in policies])
+    policy = policies[0] if len(policies) == 1 else MixturePolicy(policies, weights)
+    value = goal.of_return(law.atoms, law.probs)
+    return Plan(policy, law, value, found.value if claimed is None else claimed, found.stock, bound, goal)
 
 
 def starts(problem: StockProblem) -> list[Any]:

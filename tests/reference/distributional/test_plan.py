@@ -7,7 +7,7 @@ from fractions import Fraction as F
 import numpy as np
 import pytest
 
-from polytheory.access import KnownModel
+from polytheory.access import Key, KnownModel, Online, Requests
 from polytheory.errors import DiscountError, ObjectiveError, SettingError, UnknownNameError
 from polytheory.models import make
 from polytheory.models.objectives import CVaR, Homeostasis, Limits, PiecewiseLinear, Target, rational
@@ -19,11 +19,13 @@ from polytheory.reference.distributional import exact
 from polytheory.reference.distributional.distributional_dp import (
     DistributionalPolicyIteration,
     DistributionalValueIteration,
+    StockPolicy,
     lower_mean,
     plan,
     return_law,
 )
 from polytheory.run import run
+from polytheory.streams import row_ids
 
 STOCKS = [F(x, 2) for x in (-26, -17, -13, -12, -8, -5, -1, 0, 3)]  # below, among and above minus the returns
 
@@ -178,3 +180,28 @@ def test_discounted_values_are_within_the_bound_and_the_policy_keeps_them(method
     slack = 4 * 8e-5 * 17
     assert abs(CVaR(0.25).of_return(law.atoms, law.probs) - done.state.value) <= done.state.bound + slack
     assert done.state.bound < 0.3
+
+
+@pytest.mark.parametrize("settings", [{"exact": True}, {}, {"stocks": 21}])
+def test_a_long_shot_takes_a_mixture(settings):
+    found = plan(make("long-shot"), "optimistic-cvar:0.25", **settings)
+    assert found.value == pytest.approx(50 / 7, abs=1e-12)
+    assert found.stock == pytest.approx(-30 / 7, abs=1e-12)
+    assert sorted(found.policy.weights) == pytest.approx([1 / 7, 6 / 7], abs=1e-12)
+    # on the grid the saddle lies between nodes, so that the best node is only an upper bound
+    assert found.value <= found.claimed + 1e-12
+    followed = return_law(stock_problem(make("long-shot")), found.policy)
+    assert followed.as_dict() == pytest.approx({0: 3 / 4, 5: 1 / 7, 10: 3 / 28}, abs=1e-12)
+
+
+def test_a_mixture_plays_in_episodes():
+    model = make("long-shot")
+    found = plan(model, "optimistic-cvar:0.25")
+    traj = Online(model).rollouts(found.policy, Requests(row_ids(0, np.arange(4000)), 1), Key(0, "mixture", 0))
+    # the first action has probability 6/7: 4000 draws are off by 5 standard errors with probability below 1e-6
+    assert abs(np.mean(traj.actions == 0) - 6 / 7) < 5 * (6 / 49 / 4000) ** 0.5
+
+
+def test_no_mixture_is_made_where_one_policy_does():
+    assert isinstance(plan(make("wager"), "optimistic-cvar:0.25").policy, StockPolicy)
+    assert plan(make("wager"), "cvar:0.25", exact=True).law.as_dict() == {2: F(1, 64), 4: F(3, 32), 6: F(57, 64)}
