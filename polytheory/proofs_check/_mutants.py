@@ -27,13 +27,39 @@ def load(room: str, family: str, method: str, broken: Break | None = None) -> Mo
     pristine = importlib.import_module(f"{package}.{stem}")
     if broken is None or isinstance(broken, Setting):
         return pristine
+    return _fresh(package, f"{package}.{stem}", _target_of(pristine, broken), broken)
+
+
+def check_fits(room: str, family: str, method: str, broken: Break) -> None:
+    """Raise `SettingError` unless the break is one of the code as it stands; nothing is executed, so it is cheap."""
+    if isinstance(broken, Setting):
+        return
+    target = _target_of(importlib.import_module(f"polytheory.{room}.{family}.{method.replace('-', '_')}"), broken)
+    found = importlib.util.find_spec(target)
+    if found is None or found.origin is None:
+        raise SettingError(f"break {broken.name!r}: there is no module {target}")
     if isinstance(broken, Line):
-        target = f"{package}.{broken.module or stem}"
-    else:
-        target = _home_of(pristine, broken)
-        if not target.startswith(package):
-            raise SettingError(f"break {broken.name!r}: part {broken.part!r} lives outside of {package}")
-    return _fresh(package, f"{package}.{stem}", target, broken)
+        _broken_text(Path(found.origin).read_text(encoding="utf-8"), broken, target)
+
+
+def _target_of(pristine: ModuleType, broken: Line | Wrap) -> str:
+    """The module that a break changes."""
+    package = pristine.__name__.rpartition(".")[0]
+    if isinstance(broken, Line):
+        return f"{package}.{broken.module}" if broken.module else pristine.__name__
+    target = _home_of(pristine, broken)
+    if not target.startswith(package):
+        raise SettingError(f"break {broken.name!r}: part {broken.part!r} lives outside of {package}")
+    return target
+
+
+def _broken_text(text: str, broken: Line, module: str) -> str:
+    if text.count(broken.old) != 1:
+        raise SettingError(
+            f"break {broken.name!r}: the text {broken.old!r} occurs {text.count(broken.old)} times in {module}; it must "
+            "occur exactly once"
+        )
+    return text.replace(broken.old, broken.new)
 
 
 def _home_of(module: ModuleType, broken: Wrap) -> str:
@@ -101,12 +127,7 @@ class _Source(importlib.abc.Loader):
         broken, hit = self.finder.broken, module.__name__ == self.finder.target
         text = Path(self.path).read_text(encoding="utf-8")
         if hit and isinstance(broken, Line):
-            if text.count(broken.old) != 1:
-                raise SettingError(
-                    f"break {broken.name!r}: the text {broken.old!r} occurs {text.count(broken.old)} times in "
-                    f"{module.__name__}; it must occur exactly once"
-                )
-            text = text.replace(broken.old, broken.new)
+            text = _broken_text(text, broken, module.__name__)
         exec(_compiled(text, self.path), module.__dict__)
         if hit and isinstance(broken, Wrap):
             _replace(module, broken.part, broken.by)

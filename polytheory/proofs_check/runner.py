@@ -17,7 +17,7 @@ from polytheory.errors import UnknownNameError, require
 from polytheory.proofs_check._rooms import Room, Trace
 from polytheory.proofs_check.claims import ROOMS, Break, Claim, Demo, Margin, claims_of
 
-EXAMPLES = {"verify": 8, "full": 40}  # generated instances of a claim
+EXAMPLES = {"verify": 8, "test": 16, "full": 40}  # generated instances of a claim
 
 
 @dataclass(frozen=True)
