@@ -34,6 +34,11 @@ STUDY = Study(
 )
 
 
+def serial(study: str, folder: str) -> None:
+    """Run a study, kept as JSON, in this process."""
+    Study(**json.loads(Path(study).read_text())).run(folder, backend="serial", progress=False)
+
+
 def child(study: Study, folder: Path, rng: random.Random) -> None:
     """Run the study, and die on the way."""
     if rng.random() < 0.5:

@@ -12,8 +12,10 @@ from polytheory.models.layered import layers_of, uniform_resets
 from polytheory.models.tabular import TabularMDP
 
 
-def default_access(name: str, model: TabularMDP) -> TabularAccess:
+def default_access(name: str, model: TabularMDP, *, known_rewards: bool = False) -> TabularAccess:
     """The access of that name; one that needs a reset law gets the uniform one, layer by layer on a layered model.
+
+    ``known_rewards`` makes the rewards public, as in `TabularAccess`.
 
     Raises `UnknownNameError` for a name that does not exist.
     """
@@ -22,7 +24,7 @@ def default_access(name: str, model: TabularMDP) -> TabularAccess:
     options: dict[str, Any] = {}
     if Grant.MU_RESET in NAMED[name].grants and Grant.MODEL not in NAMED[name].grants:
         options["reset"] = _uniform(model)
-    return NAMED[name](model, **options)
+    return NAMED[name](model, known_rewards=known_rewards, **options)
 
 
 def _uniform(model: TabularMDP) -> np.ndarray:

@@ -49,15 +49,21 @@ def sweep(
     again = " ".join(["polytheory sweep", _quoted(study), "--out", _quoted(folder), *(["--small"] if small else [])])
     if json:
         failed = [
-            {"cell": f.job.cell.key, "seed": f.job.first, "seeds": f.job.count, "why": f.why} for f in end.failures
-        ]
+            {
+                "cell": f.job.cell.key, "seed": f.job.first, "seeds": f.job.count, "why": f.why,
+                "traceback": f.log and str(f.log),
+            }
+            for f in end.failures
+        ]  # fmt: skip
         print_json({
             "study": asked.name, "folder": str(folder), "cells": len(end.cells), "jobs": len(end.jobs),
             "found": end.found, "stale": end.stale, "failed": failed, "seconds": end.seconds,
         })  # fmt: skip
     else:
         _print(asked, end)
-    tell([f"{f.job.title}: {f.why}; again: {again} --cell {f.job.cell.key}" for f in end.failures])
+    tell([
+        f"{f.job.title}: {f.why}; traceback: {f.log}; again: {again} --cell {f.job.cell.key}" for f in end.failures
+    ])  # fmt: skip
     if end.failures:
         raise typer.Exit(1)
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import sweep_measures
 
 from polytheory.cli.main import call
 from polytheory.lab import collect
@@ -85,16 +86,21 @@ def test_failures_name_the_command_that_runs_them_again(capsys, study):
     lines = [line for line in capsys.readouterr().err.splitlines() if "failed: " in line and "again" in line]
     assert len(lines) == 2
     head, _, command = lines[1].partition("; again: ")
+    head, _, log = head.partition("; traceback: ")
     assert head == (
         "polytheory: failed: Ucbvi on baited-lock (H=2, 3 episodes), seed 3: FloatingPointError: seed three is cursed"
     )
+    assert "raise FloatingPointError" in Path(log).read_text()
     words = shlex.split(command)
     assert words[:4] == ["polytheory", "sweep", str(study), "--out"]
     again = facts_of(capsys, f"{shlex.join(words[1:])} --backend serial", code=1)
     assert again["jobs"] == 1  # its other seeds are done, the other cell is not asked for
     assert again["failed"] == [
-        {"cell": words[-1], "seed": 3, "seeds": 1, "why": "FloatingPointError: seed three is cursed"}
-    ]
+        {
+            "cell": words[-1], "seed": 3, "seeds": 1, "why": "FloatingPointError: seed three is cursed",
+            "traceback": log,
+        }
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -117,21 +123,32 @@ def test_bad_input_is_one_line(capsys, study, words, expected):
 
 
 @pytest.mark.slow
-def test_a_local_ray_writes_the_same_files(study, tmp_path):
-    """The command by itself: Ray's processes end with it."""
+def test_a_local_ray_writes_the_same_files_and_outlives_its_workers(study, tmp_path, capsys, monkeypatch):
+    """The command by itself: Ray's processes end with it. One worker dies once for seed 2, and any that takes seed 3."""
+    study.write_text(
+        TOML.replace('["regret"]', '["sweep_measures:exits_once_at_two", "sweep_measures:exits_at_three"]')
+    )
+    flag = tmp_path / "flag"
     env = {**os.environ, "HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     words = [sys.executable, "-m", "polytheory.cli.main", "sweep", str(study)]
-    files = {}
-    for backend in ("ray", "serial"):
-        told = subprocess.run(
-            [*words, "--backend", backend, "--jobs", "2", "--out", backend],
-            env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        assert told.returncode == 0, told.stderr
-        assert "job 8/8" in told.stderr
-        files[backend] = {path.name: path.read_bytes() for path in Path(tmp_path, backend, "cells").iterdir()}
-    assert files["ray"] == files["serial"]
-    assert len(files["ray"]) == 8
+    told = subprocess.run(
+        [*words, "--backend", "ray", "--jobs", "2", "--out", "ray"],
+        env={**env, "PYTHONPATH": os.pathsep.join(sys.path), "SWEEP_FLAG": str(flag)},
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert told.returncode == 1, told.stderr
+    assert flag.exists()
+    failed = [line for line in told.stderr.splitlines() if "polytheory: failed: " in line]
+    assert len(failed) == 2
+    assert all("seed 3: its process died twice: " in line for line in failed)
+    assert "job 8/8" in told.stderr
+    monkeypatch.setenv("SWEEP_FLAG", str(flag))
+    monkeypatch.setattr(sweep_measures, "exits_at_three", sweep_measures.zeros)
+    facts_of(capsys, f"sweep {study} --backend serial --out serial")
+    cells = {x: {path.name: path.read_bytes() for path in Path(x, "cells").iterdir()} for x in ("ray", "serial")}
+    assert {name: x for name, x in cells["serial"].items() if "-000003-" not in name} == cells["ray"]
+    assert len(cells["ray"]) == 6
+    assert facts_of(capsys, f"sweep {study} --backend serial --out ray").items() >= {"jobs": 2, "found": 6}.items()
 
 
 # a shell that runs the tests in the background hands down an ignored SIGINT

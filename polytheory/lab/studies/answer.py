@@ -187,7 +187,7 @@ def _spread(kept: np.ndarray, x: np.ndarray, points: int) -> np.ndarray:
 
 
 def _marks(rows: polars.DataFrame) -> list[str]:
-    return [c for c in rows.columns if c in MARKS or c.startswith(("env.", "algo."))]
+    return [c for c in rows.columns if c in MARKS or c.startswith(("env.", "algo.", "access."))]
 
 
 def _follows(rows: polars.DataFrame, name: str, x: str) -> bool:
@@ -203,4 +203,4 @@ def _word(name: str, value: Any) -> str:
 
 
 def _short(name: str) -> str:
-    return "T" if name == "budget" else name.removeprefix("env.").removeprefix("algo.")
+    return "T" if name == "budget" else name.removeprefix("env.").removeprefix("algo.").removeprefix("access.")

@@ -29,7 +29,7 @@ class Cell:
         method, algorithm: name in the catalog, and class name.
         settings: of the algorithm, as given.
         environment, options: name of the environment, and its options as given.
-        access: name of the access.
+        access: name of the access. known_rewards: whether it makes the rewards public; None says nothing, which is False.
         room: "reference", or "scaled" where all seeds of a block run in lock-step.
         unit, budget: "steps" or "episodes" and how many per seed; budget None runs until the method is done.
         measure: what is recorded.
@@ -53,6 +53,7 @@ class Cell:
     root: int = 0
     seeds: int = 1
     block: int = 1
+    known_rewards: bool | None = None
 
     @cached_property
     def key(self) -> str:
@@ -74,6 +75,8 @@ class Cell:
         """What the rows of a table say about the cell: names, budget, and a column for each setting and option given."""
         knobs = {f"env.{name}": _plain(x) for name, x in self.options.items()}
         knobs |= {f"algo.{name}": _plain(x) for name, x in self.settings.items()}
+        if self.known_rewards is not None:
+            knobs["access.known_rewards"] = self.known_rewards
         return {
             "method": self.method, "algorithm": self.algorithm, "environment": self.environment, **knobs,
             "budget": self.budget, "room": self.room,
@@ -82,14 +85,16 @@ class Cell:
     @property
     def title(self) -> str:
         """One line for people."""
-        knobs = ", ".join(f"{name}={value}" for name, value in (self.settings | self.options).items())
+        told = {} if self.known_rewards is None else {"known_rewards": self.known_rewards}
+        knobs = ", ".join(f"{name}={value}" for name, value in (self.settings | self.options | told).items())
         budget = "" if self.budget is None else f", {self.budget} {self.unit}"
         return f"{self.algorithm} on {self.environment}" + (f" ({knobs}{budget})" if knobs else budget)
 
     @property
     def _problem(self) -> dict[str, Any]:
         names = ("method", "algorithm", "settings", "environment", "options", "access")
-        return {name: getattr(self, name) for name in names}
+        told = {"known_rewards": True} if self.known_rewards else {}  # else keys and seeds as ever
+        return {name: getattr(self, name) for name in names} | told
 
 
 class Job(NamedTuple):
@@ -98,6 +103,18 @@ class Job(NamedTuple):
     cell: Cell
     first: int
     count: int
+
+    @property
+    def seeds(self) -> range:
+        """Its seeds."""
+        return range(self.first, self.first + self.count)
+
+    @property
+    def pieces(self) -> list[Job]:
+        """What runs at once: all seeds in lock-step, in the reference one after another."""
+        if self.cell.room == "scaled":
+            return [self]
+        return [Job(self.cell, seed, 1) for seed in self.seeds]
 
     @property
     def title(self) -> str:

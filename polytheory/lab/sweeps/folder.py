@@ -4,6 +4,7 @@
 
     DIR/study.json                                       the cells that the study asks for
     DIR/cells/<key>-<first seed>-<seeds>-<sha256>.parquet
+    DIR/errors/<key>-<first seed>-<seeds>.txt            the last failure of a job, with its traceback; gone when it succeeds
 
 A file is written aside and published by one rename, and its name holds the digest of its content: a kill leaves whole files
 only, and a file that was cut or changed afterwards is recognised and made again.
@@ -26,7 +27,7 @@ from polytheory import __version__
 from polytheory.errors import SettingError, StorageError
 from polytheory.lab.sweeps.cells import FORMAT, Cell, Job
 
-PLAN, CELLS = "study.json", "cells"
+PLAN, CELLS, ERRORS = "study.json", "cells", "errors"
 ABANDONED = 3600.0  # seconds; a file takes milliseconds to write, so one this old was left by a kill
 _NAME = re.compile(r"([0-9a-f]{16})-(\d{6,})-(\d{6,})-([0-9a-f]{16})\.parquet")
 
@@ -80,7 +81,8 @@ def open_folder(folder: Path, plan: dict[str, Any]) -> None:
             f"{folder} holds the study {before['study']!r}, this one is {plan['study']!r}; take another folder"
         )
     try:
-        (folder / CELLS).mkdir(parents=True, exist_ok=True)
+        for name in (CELLS, ERRORS):
+            (folder / name).mkdir(parents=True, exist_ok=True)
         for path in (folder / CELLS).glob(".*.tmp"):
             if time.time() - path.stat().st_mtime > ABANDONED:
                 path.unlink(missing_ok=True)
@@ -92,7 +94,9 @@ def open_folder(folder: Path, plan: dict[str, Any]) -> None:
 
 def _begun(folder: Path) -> bool:
     """True for a folder that is empty, or that was made ready when a kill came."""
-    return folder.is_dir() and all(path.name == CELLS or path.name.startswith(f".{PLAN}") for path in folder.iterdir())
+    return folder.is_dir() and all(
+        path.name in (CELLS, ERRORS) or path.name.startswith(f".{PLAN}") for path in folder.iterdir()
+    )
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
@@ -114,10 +118,10 @@ def planned(plan: dict[str, Any]) -> list[Planned]:
     return [Planned(**row) for row in plan["cells"]]
 
 
-def look(folder: Path) -> Found:
-    """Every whole file of results; each is read once to compare it with its digest."""
+def look(folder: Path, key: str = "") -> Found:
+    """Every whole file of results, of the cells whose key begins so; each is read once to compare it with its digest."""
     found = Found()
-    for path in sorted((folder / CELLS).glob("*.parquet")):
+    for path in sorted((folder / CELLS).glob(f"{key}*.parquet")):
         match = _NAME.fullmatch(path.name)
         if match is None:
             continue
@@ -131,12 +135,34 @@ def look(folder: Path) -> Found:
 
 def keep(folder: Path, job: Job, data: bytes) -> Path:
     """Publish the results of a job. Raises `StorageError` when the disk refuses."""
-    path = folder / CELLS / f"{job.cell.key}-{job.first:06d}-{job.count:06d}-{_digest(data)}.parquet"
+    path = folder / CELLS / f"{_stem(job)}-{_digest(data)}.parquet"
     try:
         _replace(path, data)
+        (folder / ERRORS / f"{_stem(job)}.txt").unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}; make room and run again") from error
     return path
+
+
+def note(folder: Path, job: Job, text: str) -> Path | None:
+    """Keep what is known of a job's failure, in place of an earlier note; None when the disk refuses that too."""
+    path = folder / ERRORS / f"{_stem(job)}.txt"
+    try:
+        _replace(path, f"{job.title}\n\n{text}".encode())
+    except OSError:
+        return None
+    return path
+
+
+def drop(folder: Path, jobs: Iterable[Job]) -> None:
+    """Remove the files of jobs whose seeds lie in a larger file by now."""
+    for job in jobs:
+        for path in (folder / CELLS).glob(f"{_stem(job)}-*.parquet"):
+            path.unlink(missing_ok=True)
+
+
+def _stem(job: Job) -> str:
+    return f"{job.cell.key}-{job.first:06d}-{job.count:06d}"
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -16,14 +16,16 @@ from polytheory.catalog import find
 from polytheory.errors import RunError, SettingError, UnknownNameError, require
 from polytheory.lab.build import algorithm_class, make_algorithm, make_model
 from polytheory.lab.sweeps.cells import Cell, Job, blocks, missing
+from polytheory.lab.sweeps.cluster import on_ray
 from polytheory.lab.sweeps.folder import Found, look, open_folder, plan_of
 from polytheory.lab.sweeps.measures import measure_named
+from polytheory.lab.sweeps.remains import died, leftover
 from polytheory.lab.sweeps.study import Study
 from polytheory.lab.sweeps.work import Failure, follow, perform
 from polytheory.progress import Progress
 
 BACKENDS = ("loky", "ray", "serial")
-Results = dict[int, Failure | None]  # of the jobs, by their number
+Results = dict[int, list[Failure]]  # of the jobs, by their number
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +47,10 @@ class Outcome:
     def check(self) -> Outcome:
         """Itself. Raises `RunError` when a cell failed."""
         if self.failures:
-            job, why = self.failures[0]
+            job, why, log = self.failures[0]
             raise RunError(
-                f"{len(self.failures)} of {len(self.jobs)} jobs failed, the others are kept; {job.title}: {why} (cell "
-                f"{job.cell.key})"
+                f"{len(self.failures)} failures in {len(self.jobs)} jobs, the others are kept; {job.title}: {why} (cell "
+                f"{job.cell.key}, traceback: {log})"
             )
         return self
 
@@ -65,7 +67,7 @@ def run_study(
 ) -> Outcome:
     """Run the seeds that ``folder`` does not hold yet.
 
-    A file is published as its seeds end: a kill at any moment loses only what was running, and the same call goes on. Ctrl-C
+    Results are published as seeds end: a kill at any moment loses only what was running, and the same call goes on. Ctrl-C
     raises `KeyboardInterrupt`; what was finished stays. A job that fails leaves the others alone and is told in the outcome.
 
     Args:
@@ -130,10 +132,13 @@ def validate(cells: Sequence[Cell]) -> None:
 def run_jobs(
     jobs: Sequence[Job], folder: Path, backend: str, workers: int | None, ended: Callable[[], None]
 ) -> list[Failure]:
-    """Perform every job; ``ended`` is called as each ends. Returns those that failed, in order."""
+    """Perform every job; ``ended`` is called as each ends. Returns what failed, in order.
+
+    A process that dies ends no sweep: what it was at runs once more, alone, and is told as failed if that one dies too.
+    """
     here = workers or os.cpu_count() or 1
     if backend == "ray":
-        results = _on_ray(jobs, folder, workers, ended)
+        results = on_ray(jobs, folder, workers, ended)
     elif backend == "loky" and here > 1:
         results = _on_loky(jobs, folder, here, ended)
     else:
@@ -141,76 +146,56 @@ def run_jobs(
         for i, job in enumerate(jobs):
             results[i] = perform(job, folder)
             ended()
-    return [failure for _, failure in sorted(results.items(), key=lambda x: x[0]) if failure is not None]
+    return [failure for _, failures in sorted(results.items(), key=lambda x: x[0]) for failure in failures]
 
 
 def _on_loky(jobs: Sequence[Job], folder: Path, workers: int, ended: Callable[[], None]) -> Results:
-    """On worker processes. When one dies, the jobs that may have killed it run again, one at a time."""
+    """On worker processes. When one dies, all of them are gone, and any job that was begun may have killed it."""
     results: Results = {}
     todo, suspects = list(range(len(jobs))), []
     with _one_thread_each():
         while todo:
             begun: list[int] = []
             try:
-                for i, failure in _workers(jobs, todo, folder, workers, begun):
-                    results[i] = failure
+                for i, failures in _workers(jobs, todo, folder, workers, begun):
+                    results[i] = failures
                     ended()
                 todo = []
             except BrokenProcessPool:
                 suspects += [i for i in begun if i not in results]
                 todo = todo[len(begun) :]
         for i in suspects:
-            try:
-                results |= _workers(jobs, [i], folder, 2, [])
-            except BrokenProcessPool:
-                results[i] = Failure(jobs[i], "its process died; out of memory?")
+            results[i] = [failure for part in leftover(jobs[i], folder) for failure in _alone(part, folder)]
             ended()
     return results
 
 
+def _alone(job: Job, folder: Path) -> list[Failure]:
+    try:
+        ((_, failures),) = _workers([job], [0], folder, 2, [])
+    except BrokenProcessPool as error:
+        return [died(job, folder, error)]
+    return failures
+
+
 def _workers(
     jobs: Sequence[Job], which: Sequence[int], folder: Path, workers: int, begun: list[int]
-) -> Iterator[tuple[int, Failure | None]]:
+) -> Iterator[tuple[int, list[Failure]]]:
     """Jobs as they end; ``begun`` grows as they are handed out."""
     joblib = require("joblib", "lab")
 
     def handed_out() -> Iterator[Any]:
         for i in which:
             begun.append(i)
-            yield joblib.delayed(_numbered)(i, jobs[i], folder, parent=os.getpid())
+            yield joblib.delayed(_numbered)(i, jobs[i], folder, os.getpid())
 
     return joblib.Parallel(
         n_jobs=workers, backend="loky", batch_size=1, pre_dispatch="2*n_jobs", return_as="generator_unordered"
     )(handed_out())
 
 
-def _on_ray(jobs: Sequence[Job], folder: Path, workers: int | None, ended: Callable[[], None]) -> Results:
-    """On the workers of a Ray cluster, which all see the folder."""
-    joblib = require("joblib", "lab")
-    require("ray.util.joblib", "ray").register_ray()
-
-    class Parallel(joblib.Parallel):
-        """Tells of jobs as they end: Ray's backend returns nothing before all have."""
-
-        told = 0
-
-        def print_progress(self) -> None:
-            for _ in range(self.told, self.n_completed_tasks):
-                ended()
-            self.told = self.n_completed_tasks
-
-    calls = (joblib.delayed(_numbered)(i, job, folder.resolve()) for i, job in enumerate(jobs))
-    try:
-        with joblib.parallel_config("ray", n_jobs=workers or -1):
-            return dict(Parallel(batch_size=1)(calls))
-    except require("ray.exceptions", "ray").RayError as error:
-        why = str(error).strip().partition("\n")[0]
-        raise RunError(f"Ray lost a worker: {why}; what was finished is kept, the same sweep again goes on") from error
-
-
-def _numbered(i: int, job: Job, folder: Path, parent: int | None = None) -> tuple[int, Failure | None]:
-    if parent is not None:
-        follow(parent)
+def _numbered(i: int, job: Job, folder: Path, parent: int) -> tuple[int, list[Failure]]:
+    follow(parent)
     return i, perform(job, folder)
 
 
@@ -230,7 +215,7 @@ def _one_thread_each() -> Iterator[None]:
 def _check(backend: str, jobs: int | None, shard: tuple[int, int] | None) -> None:
     if backend not in BACKENDS:
         raise UnknownNameError("backend", backend, BACKENDS)
-    for package in ("polars", "threadpoolctl", *(() if backend == "serial" else ("joblib",))):
+    for package in ("polars", "threadpoolctl", *(("joblib",) if backend == "loky" else ())):
         require(package, "lab")
     if backend == "ray":
         require("ray", "ray")

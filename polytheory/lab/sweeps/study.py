@@ -33,6 +33,7 @@ class Method:
             a list of its own). The text "budget" stands for the cell's number of steps or episodes.
         access: name of an access, empty for the method's own.
         measure: what is recorded of this method beside the study's ``measure``.
+        known_rewards: True makes the rewards public, for methods that otherwise estimate them; a list is a knob.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
     access: str = ""
     measure: Sequence[str] = ()
+    known_rewards: bool | Sequence[bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -146,13 +148,13 @@ class Study:
         measure = tuple(dict.fromkeys((*self.measure, *method.measure)))
         for budget in _values(self.episodes if self.steps is None else self.steps):
             for settings in _grid(method.settings):
-                for options in _grid(environment.options):
+                for options, known in itertools.product(_grid(environment.options), _values(method.known_rewards)):
                     yield Cell(
                         method=entry.name, algorithm=algorithm, environment=environment.name,
                         access=method.access or entry.access_of(algorithm), room=room, unit=unit, budget=budget,
                         settings=_with_budget(settings, budget), options=environment_options(environment.name, options),
                         measure=measure, density=self.density, root=self.seed, seeds=self.seeds,
-                        block=self.block or (SCALED_BLOCK if room == "scaled" else 1),
+                        block=self.block or (SCALED_BLOCK if room == "scaled" else 1), known_rewards=known,
                     )  # fmt: skip
 
     def _room(self, entry: Entry, algorithm: str) -> str:
@@ -222,6 +224,6 @@ def is_names(x: Any) -> bool:
 
 _TABLE = ("a table of names and values", lambda x: isinstance(x, Mapping))
 _TEXT = ("text", lambda x: isinstance(x, str))
-_KINDS = {"settings": _TABLE, "options": _TABLE, "measure": ("a list of names", is_names)} | dict.fromkeys(
-    ("name", "algorithm", "access"), _TEXT
-)
+_SWITCH = ("true, false, or a list of them", lambda x: x is None or {*map(type, _values(x))} == {bool})
+_KINDS = {"settings": _TABLE, "options": _TABLE, "measure": ("a list of names", is_names), "known_rewards": _SWITCH}
+_KINDS |= dict.fromkeys(("name", "algorithm", "access"), _TEXT)

@@ -1,4 +1,4 @@
-"""What one worker does: run the seeds of a job, and write their rows to one file."""
+"""What one worker does: run the seeds of a job, and publish their rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 import signal
 import threading
 import time
+import traceback
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,24 +22,48 @@ from polytheory.errors import require
 from polytheory.lab.build import algorithm_class, make_algorithm, make_model
 from polytheory.lab.exact import Oracle
 from polytheory.lab.sweeps.cells import Cell, Job
-from polytheory.lab.sweeps.folder import keep
+from polytheory.lab.sweeps.folder import drop, keep, note
 from polytheory.lab.sweeps.measures import Look, Recorder
 from polytheory.run import Status, run
 
 
 class Failure(NamedTuple):
-    """A job that came to no end, and why in one line."""
+    """A job that came to no end, why in one line, and the file with its traceback (None where the disk refused it)."""
 
     job: Job
     why: str
+    log: Path | None = None
 
 
-def perform(job: Job, folder: Path) -> Failure | None:
-    """Run a job and publish its rows; whatever goes wrong becomes a `Failure`."""
+def perform(job: Job, folder: Path) -> list[Failure]:
+    """Run a job and publish its rows; whatever goes wrong becomes a `Failure`, and the other seeds go on.
+
+    What runs at once is published as it ends, and a job of several pieces once more as a whole, in place of them: a kill
+    loses what was running.
+    """
+    parts: list[dict[str, Any]] = []
+
+    def one(piece: Job) -> None:
+        columns = rows(piece)
+        keep(folder, piece, parquet(columns))
+        parts.append(columns)
+
+    def whole(job: Job) -> None:
+        keep(folder, job, parquet(_joined(job.cell, parts)))
+        drop(folder, job.pieces)
+
+    failures = [failure for piece in job.pieces if (failure := _tried(one, piece, folder))]
+    if len(job.pieces) > 1 and not failures and (failure := _tried(whole, job, folder)):
+        failures.append(failure)
+    return failures
+
+
+def _tried(do: Callable[[Job], None], job: Job, folder: Path) -> Failure | None:
     try:
-        keep(folder, job, parquet(rows(job)))
+        do(job)
     except Exception as error:
-        return Failure(job, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return Failure(job, why, note(folder, job, traceback.format_exc()))
     return None
 
 
@@ -59,24 +85,26 @@ def rows(job: Job) -> dict[str, Any]:
 
     Seeds run in lock-step in the scaled room, one after another in the reference. Raises what the run raises.
     """
+    if len(job.pieces) > 1:
+        return _joined(job.cell, [rows(piece) for piece in job.pieces])
     cell = job.cell
     oracle = _oracle(cell.environment, json.dumps(cell.options))
     cls = algorithm_class(find(cell.method), cell.algorithm, cell.room)
     algorithm = make_algorithm(cls, cell.settings, oracle.model)
     one_thread(cell.room)
-    access = default_access(cell.access, oracle.model)
-    seeds = range(job.first, job.first + job.count)
-    if cell.room == "scaled":
-        together = [(seeds, access.replicate(job.count))]
-    else:
-        together = [(range(seed, seed + 1), access.fresh()) for seed in seeds]
-    parts = []
-    for some, its_access in together:
-        steps, measured = _run(cell, algorithm, its_access, oracle, some[0])
-        # seed by seed, and step by step within each
-        ids = {"seed": np.repeat(some, len(steps)), "step": np.tile(steps, len(some))}
-        parts.append(ids | {name: x.T.reshape(-1) for name, x in measured.items()})
-    return {**cell.columns, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}}
+    access = default_access(cell.access, oracle.model, known_rewards=bool(cell.known_rewards))
+    seeds = job.seeds
+    its_access = access.replicate(job.count) if cell.room == "scaled" else access.fresh()
+    steps, measured = _run(cell, algorithm, its_access, oracle, job.first)
+    # seed by seed, and step by step within each
+    ids = {"seed": np.repeat(seeds, len(steps)), "step": np.tile(steps, len(seeds))}
+    return {**cell.columns, **ids, **{name: x.T.reshape(-1) for name, x in measured.items()}}
+
+
+def _joined(cell: Cell, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The rows of several jobs of a cell."""
+    measured = [name for name in parts[0] if name not in cell.columns]
+    return {**cell.columns, **{name: np.concatenate([part[name] for part in parts]) for name in measured}}
 
 
 def parquet(columns: dict[str, Any]) -> bytes:

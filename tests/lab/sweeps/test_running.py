@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
-from dataclasses import replace
+import subprocess
+import sys
+from dataclasses import asdict, replace
 
 import numpy as np
 import polars as pl
 import pytest
+import sweep_measures
 from polars.testing import assert_frame_equal
 
+from polytheory.access.defaults import default_access
 from polytheory.errors import MissingExtraError, RunError, SettingError, UnknownNameError
 from polytheory.lab.sweeps import Study, collect, standing
 from polytheory.lab.sweeps.running import run_study
+from polytheory.models import make
+from polytheory.reference.exploration.baselines import Ucbvi
+from polytheory.run import run as run_alone
 
 TINY = Study(
     name="tiny",
@@ -114,18 +123,73 @@ def test_a_failing_seed_is_told_and_the_others_are_kept(tmp_path, backend, room)
         (3, 1, "FloatingPointError: seed three is cursed")
     ] * 2
     assert len(files(tmp_path)) == 8
-    with pytest.raises(RunError, match=r"2 of 10 jobs failed.*Ucbvi on baited-lock.*seed 3.*seed three is cursed"):
+    with pytest.raises(RunError, match=r"2 failures in 10 jobs.*Ucbvi on baited-lock.*seed 3.*seed three is cursed"):
         end.check()
+    for failure in end.failures:
+        told = failure.log.read_text()
+        assert told.startswith(failure.job.title + "\n")
+        assert 'in fails_at_three\n    raise FloatingPointError("seed three' in told  # the line that raised it
     with pytest.warns(UserWarning, match="2 of 10 seeds of 2 cells are missing"):
         assert 3 not in collect(tmp_path)["seed"]
     assert len(run(study, tmp_path, backend=backend, jobs=2).jobs) == 2  # tried again
 
 
-def test_a_dying_worker_takes_only_its_own_seed_along(tmp_path):
-    study = replace(TINY, measure=["sweep_measures:dies_at_three"], seeds=6, environments=["baited-lock"])
-    end = run(study, tmp_path, backend="loky", jobs=2)
-    assert [(f.job.first, f.why) for f in end.failures] == [(3, "its process died; out of memory?")]
-    assert len(files(tmp_path)) == 5
+def test_the_note_of_a_failure_goes_with_the_failure(tmp_path, monkeypatch):
+    study = replace(TINY, measure=["sweep_measures:fails_at_three"], seeds=4)
+    first, second = run(study, tmp_path).failures
+    assert {path.name for path in (tmp_path / "errors").iterdir()} == {first.log.name, second.log.name}
+    monkeypatch.setattr(sweep_measures, "fails_at_three", sweep_measures.zeros)
+    assert run(study, tmp_path).check().found == 6
+    assert list((tmp_path / "errors").iterdir()) == []
+
+
+def test_a_failure_leaves_the_later_seeds_of_its_block_alone(tmp_path):
+    study = replace(TINY, measure=["sweep_measures:fails_at_three"], seeds=6, environments=["baited-lock"], block=6)
+    assert [f.job[1:] for f in run(study, tmp_path).failures] == [(3, 1)]
+    assert standing(tmp_path).missing == 1
+    assert [job[1:] for job in run(study, tmp_path).jobs] == [(3, 1)]
+
+
+def test_a_killed_sweep_loses_the_running_seed_and_not_its_block(tmp_path):
+    """A process that ends in the middle of seed 3 of a block of six."""
+    study = replace(TINY, measure=["sweep_measures:exits_at_three"], seeds=6, environments=["baited-lock"], block=6)
+    words = "import sweep_kills, sys, pathlib; sweep_kills.serial(sys.argv[1], sys.argv[2])"
+    (tmp_path / "study.json").write_text(json.dumps(asdict(study)))
+    command = [sys.executable, "-c", words, str(tmp_path / "study.json"), str(tmp_path / "out")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run(command, env=env, timeout=120, check=False).returncode == 7
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_measures, "exits_at_three", sweep_measures.zeros)
+        end = run(study, tmp_path / "out").check()
+        run(study, tmp_path / "whole")
+    assert (end.found, [job[1:] for job in end.jobs]) == (3, [(3, 3)])
+    assert [name.split("-")[1:3] for name in files(tmp_path / "whole")] == [["000000", "000006"]]
+    assert_frame_equal(collect(tmp_path / "out"), collect(tmp_path / "whole"), check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("measure", "how", "block"), [("dies_at_three", "SIGKILL(-9)", 1), ("exits_at_three", "EXIT(7)", 6)]
+)
+def test_a_dying_worker_takes_only_its_own_seed_along(tmp_path, measure, how, block):
+    study = replace(TINY, measure=[f"sweep_measures:{measure}"], seeds=6, environments=["baited-lock"], block=block)
+    (failure,) = run(study, tmp_path, backend="loky", jobs=2).failures
+    assert failure.job[1:] == (3, 1)
+    assert failure.why.startswith(f"its process died twice: {how}")
+    assert ("out of memory?" in failure.why) == (measure == "dies_at_three")
+    assert failure.why in failure.log.read_text()
+    assert standing(tmp_path).missing == 1
+    before = files(tmp_path)
+    again = run(study, tmp_path, backend="loky", jobs=2)
+    assert [job[1:] for job in again.jobs] == [(3, 1)]
+    assert files(tmp_path) == before
+
+
+def test_a_worker_that_dies_once_has_a_second_try(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWEEP_FLAG", str(tmp_path / "flag"))
+    study = replace(TINY, measure=["sweep_measures:exits_once_at_two"], environments=["baited-lock"])
+    run(study, tmp_path / "out", backend="loky", jobs=2).check()
+    assert (tmp_path / "flag").exists()
+    assert standing(tmp_path / "out").missing == 0
 
 
 @pytest.fixture
@@ -183,6 +247,29 @@ def test_whatever_changes_a_number_changes_the_key(change):
 def test_the_same_cells_under_another_block_size_need_no_work(tmp_path):
     run(replace(TINY, block=2), tmp_path)
     assert run(replace(TINY, block=3), tmp_path).jobs == []
+
+
+def test_known_rewards_are_a_knob_and_leave_other_cells_as_they_are(tmp_path):
+    """A lock whose treasure is public is climbed sooner; the cells where nothing is public keep their keys and seeds."""
+
+    def study(**known):
+        method = {"name": "optimistic-actor-critic", "algorithm": "Ucbvi", **known}
+        return replace(TINY, methods=[method], environments=["baited-lock"], seeds=2, measure=["return", "regret"])
+
+    ((plain,), (hidden, public)) = study().cells(), study(known_rewards=[False, True]).cells()
+    assert (plain.key, plain.seed) == (hidden.key, hidden.seed)
+    assert public.key != hidden.key
+    run(study(known_rewards=[False, True]), tmp_path).check()
+    table = collect(tmp_path)
+    assert table["access.known_rewards"].unique().sort().to_list() == [False, True]
+    for cell in (hidden, public):
+        world = default_access("Online", make("baited-lock"), known_rewards=cell is public)
+        assert (world.spec.r is not None) == (cell is public)
+        rows = table.filter((pl.col("access.known_rewards") == (cell is public)) & (pl.col("seed") == 1))
+        alone = run_alone(Ucbvi(), world, episodes=4, seed=cell.seed, replica=1, progress=False)
+        assert rows["return"].drop_nulls().to_list() == alone.history.column("return")[:, 0].tolist()
+    with pytest.raises(SettingError, match=r"known_rewards of the method .* = 'yes'; true, false, or a list of them"):
+        study(known_rewards="yes")
 
 
 def test_one_cell_alone(tmp_path):
