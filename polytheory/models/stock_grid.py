@@ -14,7 +14,7 @@ from polytheory._typing import Float
 from polytheory.errors import SettingError, UnknownNameError
 from polytheory.models.objectives import Objective, objective
 from polytheory.models.stock import StockProblem
-from polytheory.models.stock_product import initial_stock, nodes_of, product_axes, split_losses
+from polytheory.models.stock_product import axis, initial_stock, nodes_of, product_axes, split_losses
 
 REPRESENTATIONS = ("categorical", "quantile", "utility")
 ROUNDED = 1e-12  # a stock this near to its node, relative to 1 + the largest stock, lies on it
@@ -96,11 +96,10 @@ def layout(
         raise SettingError(f"stock_range = {stock_range}; laws of numbers have one pair")
     low, high = problem.returns
     widest = (-high - (high - low), -low + (high - low))  # with gamma = 1: all that stocks from -high to -low come to
-    span = (-high, -low) if judge.straight else widest
+    span = ((-high, -low) if judge.straight else widest) if stock_range is None else tuple(stock_range)
     if judge.outer is None:
         span = (min(span[0], float(judge.stock)), max(span[1], float(judge.stock)))
-    anchor = float(judge.stock) if judge.outer is None else span[0]
-    nodes = _nodes(span if stock_range is None else stock_range, stocks, problem.spacing, anchor)
+    nodes = _nodes(span, stocks, problem.spacing, float(judge.stock) if judge.outer is None else span[0])
     if representation == "quantile":
         support, n, moved = np.zeros(0), 32 if atoms is None else atoms, high - low
     else:
@@ -122,11 +121,14 @@ def layout(
 
 
 def _nodes(span: tuple[float, float], count: int | None, spacing: float | None, anchor: float) -> np.ndarray:
+    """Even nodes that cover the span, one of them the anchor; about ``count``, or the lattice of the spacing."""
     low, high = span
     if count is None and spacing is not None:
         first = anchor + spacing * np.floor((low - anchor) / spacing + 1e-9)
         return first + spacing * np.arange(max(round((high - first) / spacing + 0.49), 1) + 1)
-    return np.linspace(low, high if high > low else low + 1.0, 101 if count is None else count)
+    nodes = np.linspace(low, high if high > low else low + 1.0, 101 if count is None else count)
+    off = (anchor - low) / (nodes[1] - nodes[0])
+    return nodes if abs(off - round(off)) < 1e-9 else axis(low, high, anchor, nodes[1] - nodes[0])
 
 
 def scale_at(problem: StockProblem, clock: bool, h: int) -> float:

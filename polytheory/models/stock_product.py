@@ -64,7 +64,7 @@ def product_axes(
         steps = [None] * m
     count = COUNTS[m - 1] if stocks is None else stocks
     axes = tuple(
-        _axis(low, high, float(anchor), step or max(high - low, 1.0) / (count - 1))
+        axis(low, high, float(anchor), step or max(high - low, 1.0) / (count - 1))
         for (low, high), anchor, step in zip(spans, anchors, steps, strict=True)
     )
     _check_size(problem, [len(x) for x in axes])
@@ -96,7 +96,7 @@ def needed(one: StockProblem, judge: Objective, i: int) -> tuple[float, float]:
     return min(-high, *first, np.inf) - wider, max(-low, *first, -np.inf) + wider
 
 
-def _axis(low: float, high: float, anchor: float, step: float) -> Float[np.ndarray, " n"]:
+def axis(low: float, high: float, anchor: float, step: float) -> Float[np.ndarray, " n"]:
     """Multiples of a step around an anchor that cover [low, high], at least two."""
     first, last = (math.floor((low - anchor) / step + 1e-9), math.ceil((high - anchor) / step - 1e-9))
     return anchor + step * np.arange(first, max(last, first + 1) + 1)

@@ -205,3 +205,12 @@ def test_a_mixture_plays_in_episodes():
 def test_no_mixture_is_made_where_one_policy_does():
     assert isinstance(plan(make("wager"), "optimistic-cvar:0.25").policy, StockPolicy)
     assert plan(make("wager"), "cvar:0.25", exact=True).law.as_dict() == {2: F(1, 64), 4: F(3, 32), 6: F(57, 64)}
+
+
+@pytest.mark.parametrize("representation", ["categorical", "quantile", "utility"])
+def test_a_target_between_the_nodes_becomes_a_node(representation):
+    # thirteen nodes would be the whole numbers from -12 to 0, on which stocks stay without error, and not start at -5.5
+    exact = plan(make("wager"), Target(F(11, 2)), exact=True)
+    grid = plan(make("wager"), "target:5.5", representation=representation, stocks=13)
+    assert abs(grid.claimed - float(exact.value)) <= grid.bound + 1e-12
+    assert grid.stock == -5.5
