@@ -20,7 +20,7 @@ FEATURES = ("one-hot", "state", "three-state")
 UPPER = ("utility", "preference")
 ROUTES = ("closed", "implicit", "fisher", "identity", "none")
 LOWER = ("newton", "gradient")
-TERMS = ("implicit", "identity", "none")
+TERMS = ("implicit", "fisher", "identity", "none")
 MAX_PATHS = 2000  # pairs of paths are compared: this many squared
 THREE_STATE_FEATURES = (((1.0, 0.0), (0.0, 1.0)), ((0.5, -0.5), (1.0, 0.5)), ((-1.0, 1.0), (0.3, 0.2)))
 
@@ -131,10 +131,11 @@ class SampledDesign(Design):
         lower_step: their size, > 0.
         upper_batch: episodes of an upper step (pairs, for "preference"), >= 2.
         curvature_batch: *other* episodes for the Hessian and the mixed derivative, >= 1.
-        term: "implicit", the distribution term by conjugate gradients on Hessian-vector products; the ablations "identity"
-            (the Hessian taken for ``-damping I``) and "none".
-        damping: added to ``-hess V``, > 0: a sampled Hessian need not be definite.
-        cg_steps: largest number of Hessian-vector products of a solve, >= 1.
+        term: "implicit", the distribution term by conjugate gradients on Hessian-vector products; "fisher", with ``-tau F_x``
+            for the Hessian: never indefinite, and the same at the lower level's optimum; the ablations "identity" (the
+            Hessian taken for ``-damping I``) and "none".
+        damping: added to ``-hess V`` or ``tau F_x``, > 0: a sampled Hessian need not be definite.
+        cg_steps: largest number of products with the matrix in a solve, >= 1.
     """
 
     policy: Any = field(kw_only=True)

@@ -22,6 +22,12 @@ DEEP = {
     "DeepTraining": {"training": FEW},
     "DeepIwocs": {"training": {**FEW, "iterations": 1}, "generations": 2, "population": 4, "episodes": 2, "fresh": 2},
 }
+# both levels' steps come before the stop, which is between them, and after it
+PREFERENCE = {"upper": "preference", "lower_steps": 1}
+OWN = {
+    "Parl": {**PREFERENCE, "lower": "gradient", "route": "implicit"},
+    "SampledParl": {**PREFERENCE, "truncation": 3, "lower_batch": 4, "upper_batch": 2, "curvature_batch": 2},
+}
 CASES = [
     (entry.name, name, room)
     for entry in methods()
@@ -42,7 +48,7 @@ def test_resume_is_exact(method, algorithm, room):
         model = make("riverswim", horizon=4)
     else:
         model = make("riverswim", gamma=0.9, horizon=8 if algorithm.endswith("BackwardInduction") else None)
-    cls, settings = algorithm_class(entry, algorithm, room), dict(DEEP.get(algorithm, SETTINGS.get(method, {})))
+    cls, settings = algorithm_class(entry, algorithm, room), dict((DEEP | OWN).get(algorithm, SETTINGS.get(method, {})))
     if algorithm in OFFLINE:
         settings["offline"] = "half-optimal:5"
 
@@ -52,6 +58,10 @@ def test_resume_is_exact(method, algorithm, room):
         base = default_access(entry.access_of(algorithm), model)
         return base if room == "reference" else base.replicate(3)
 
-    whole = assert_resume_exact(lambda: make_algorithm(cls, settings, model), access, 2, seed=5)
+    whole = assert_resume_exact(
+        lambda: make_algorithm(cls, settings, model), access, 3 if algorithm in OWN else 2, seed=5
+    )
     if algorithm != "LinearProgram":  # one step is all it takes
         assert whole.steps > 2
+    if algorithm in OWN:
+        assert whole.state.t == 3

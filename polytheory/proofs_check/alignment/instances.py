@@ -67,6 +67,24 @@ def coin() -> Case:
     )  # fmt: skip
 
 
+SIDES = (0, 1, 2, 1, 2, 0)  # what the reward sees of each state of the model below: how far, and not on which side
+
+
+def two_sides(tau: float = 1.0) -> Case:
+    """A step to one side, two steps there: action 1 earns 1 to the left and loses 1.1 to the right, action 0 the reverse.
+
+    The designed reward has a number for each stage and action, the same on both sides: no reward of the class is right
+    everywhere, and one that is right on either side does for a policy that goes there.
+    """
+    P = np.zeros((6, 2, 6))
+    P[0, 0, 1] = P[0, 1, 3] = P[1, :, 2] = P[3, :, 4] = P[2, :, 5] = P[4, :, 5] = P[5, :, 5] = 1
+    r = np.array([[0, 0], [-1, 1], [-1, 1], [1.1, -1.1], [1.1, -1.1], [0, 0]])
+    model = TabularMDP(P, r, [1.0, 0, 0, 0, 0, 0], gamma=0.95, terminal=[False] * 5 + [True], name="two sides")
+    features = np.eye(6).reshape(3, 2, 6)[list(SIDES)]
+    features[5] = 0.0
+    return Case(model, features, np.zeros(6), tau)
+
+
 @lru_cache(maxsize=1)
 def worked() -> tuple[Case, ...]:
     """The cases above."""

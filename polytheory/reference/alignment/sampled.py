@@ -13,6 +13,7 @@ from polytheory.algorithm import Info
 from polytheory.errors import SettingError
 from polytheory.reference.alignment.conjugate import conjugate_gradients
 from polytheory.reference.alignment.trajectory import (
+    entropy_part,
     lower_gradient,
     lower_hvp,
     mixed_product,
@@ -131,10 +132,12 @@ class SampledParl(SampledDesign):
         features: Float[np.ndarray, "S A m"],
         gamma: float,
     ) -> Float[np.ndarray, " m"]:
-        """``M^T z`` with ``(-hess V + damping) z = b``."""
+        """``M^T z`` with ``(C + damping) z = b``, C being ``-hess V`` or ``tau F_x``."""
         rho = regularised_rewards(policy, traj, features @ nu, self.tau)
 
         def apply(p: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
+            if self.term == "fisher":
+                return self.damping * p - entropy_part(policy, traj, p, gamma=gamma, tau=self.tau).mean(axis=0)
             return self.damping * p - lower_hvp(policy, traj, rho, p, gamma=gamma, tau=self.tau).mean(axis=0)
 
         z = b / self.damping if self.term == "identity" else conjugate_gradients(apply, b, steps=self.cg_steps)

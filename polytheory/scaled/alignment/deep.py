@@ -8,6 +8,10 @@ Its gradient in theta is the policy gradient, its Hessian has ``hess V`` as mean
 derivative that of V [foerster2018]. So a Hessian-vector product is one more backward pass, conjugate gradients take a few, and
 ``M^T z`` is the derivative of ``grad L . z`` in the reward network: nothing of the size of a matrix is formed.
 
+The sampled Hessian is indefinite in nearly every batch: conjugate gradients stop at once, or after a direction of almost no
+curvature, and then one hypergradient is hundreds of times too long. ``tau F_x`` is a mean of squares in every batch, and is
+``-hess V`` where the lower level is solved: the default.
+
 References: [foerster2018] Foerster, Farquhar, Al-Shedivat, Rocktaeschel, Xing and Whiteson, DiCE: The Infinitely
 Differentiable Monte Carlo Estimator, ICML 2018. [lee2021] Lee, Smith and Abbeel, PEBBLE: Feedback-Efficient Interactive
 Reinforcement Learning via Relabeling Experience and Unsupervised Pre-training, ICML 2021.
@@ -15,6 +19,7 @@ Reinforcement Learning via Relabeling Experience and Unsupervised Pre-training, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -36,7 +41,7 @@ from polytheory.trajectories import Trajectories
 
 @dataclass(eq=False)
 class Adam:
-    """Moments of Adam for one flat vector. Fields: ``m``, ``v`` [d]; ``t`` steps made."""
+    """Moments of Adam [kingma2015] for one flat vector. Fields: ``m``, ``v`` [d]; ``t`` steps made."""
 
     m: Float[torch.Tensor, " d"]
     v: Float[torch.Tensor, " d"]
@@ -44,12 +49,10 @@ class Adam:
 
     def ascend(
         self, x: Float[torch.Tensor, " d"], g: Float[torch.Tensor, " d"], rate: float
-    ) -> Float[torch.Tensor, " d"]:
-        """One step along ``g`` [kingma2015]; moments change in place."""
-        self.t += 1
-        self.m.mul_(0.9).add_(g, alpha=0.1)
-        self.v.mul_(0.999).addcmul_(g, g, value=0.001)
-        return x + rate * (self.m / (1 - 0.9**self.t)) / ((self.v / (1 - 0.999**self.t)).sqrt() + 1e-8)
+    ) -> tuple[Float[torch.Tensor, " d"], Adam]:
+        """Where one step along ``g`` leads from ``x``, and the moments after it."""
+        m, v, t = 0.9 * self.m + 0.1 * g, 0.999 * self.v + 0.001 * g**2, self.t + 1
+        return x + rate * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8), Adam(m, v, t)
 
 
 @dataclass(eq=False)
@@ -79,8 +82,8 @@ class DeepParl:
         alpha: Adam's rate for the reward, lower_rate for the policy, > 0. ridge: of ``-ridge |nu|^2``, >= 0.
         lower_steps, lower_batch: policy steps between two upper ones, and their episodes, >= 1 and >= 2.
         upper_batch: labelled pairs of an upper step, >= 2. curvature_batch: other episodes, >= 2.
-        term: "implicit"; the ablations "identity" and "none", the last of which is what preference learning on on-policy data
-            does as a rule [lee2021].
+        term: "fisher" or "implicit"; the ablations "identity" and "none", the last of which is what preference learning on
+            on-policy data does as a rule [lee2021].
         damping, cg_steps, teacher_scale: as in `SampledParl`.
 
     Raises `SettingError` and `UnknownNameError` for values outside of these.
@@ -97,7 +100,7 @@ class DeepParl:
     lower_batch: int = 32
     upper_batch: int = 16
     curvature_batch: int = 32
-    term: str = "implicit"
+    term: str = "fisher"
     damping: float = 0.1
     cg_steps: int = 10
     teacher_scale: float = 1.0
@@ -139,7 +142,8 @@ class DeepParl:
             traj = self.sample(state, access, f"lower-{state.k}", self.lower_batch)
             theta = state.theta.detach().requires_grad_()
             g = torch.autograd.grad(self.surrogate(theta, state.nu, traj, gamma), theta)[0][0]
-            after = replace(state, theta=state.lower.ascend(state.theta[0], g, self.lower_rate)[None], k=state.k + 1)
+            theta, lower = state.lower.ascend(state.theta[0], g, self.lower_rate)
+            after = replace(state, theta=theta[None], lower=lower, k=state.k + 1)
             return after, {"labels": state.labels, "iterations": state.t}
         traj = self.sample(state, access, "upper", 2 * self.upper_batch)
         u, T2 = self.preferences(state, traj, gamma)
@@ -151,21 +155,28 @@ class DeepParl:
             other = self.sample(state, access, "curvature", self.curvature_batch)
             T1 = self.distribution_term(state, other, b, gamma)
         gradient = T1 + T2 - 2 * self.ridge * state.nu[0]
+        nu, upper = state.upper.ascend(state.nu[0], gradient, self.alpha)
         after = replace(
-            state, nu=state.upper.ascend(state.nu[0], gradient, self.alpha)[None], gradient=gradient, k=0, t=state.t + 1,
+            state,
+            nu=nu[None],
+            upper=upper,
+            gradient=gradient,
+            k=0,
+            t=state.t + 1,
             labels=state.labels + self.upper_batch,
-        )  # fmt: skip
+        )
         return after, {"labels": after.labels, "iterations": after.t}
 
     def surrogate(
         self, theta: Float[torch.Tensor, "1 d"], nu: Float[torch.Tensor, "1 m"], traj: Trajectories, gamma: float
     ) -> Float[torch.Tensor, ""]:
         """L of the module's docstring, differentiable twice in theta and in nu."""
-        log_pi = masked(self.log_probs(theta, traj), traj.mask)
-        rho = present_value(masked(self.rewards(nu, traj), traj.mask) - self.tau * log_pi, gamma)
+        log_pi, r = masked(self.log_probs(theta, traj), traj.mask), masked(self.rewards(nu, traj), traj.mask)
+        rho = present_value(r - self.tau * log_pi, gamma)
         S = log_pi.cumsum(1)
-        returns = later(rho.detach())
-        # what the others of the batch still earned: knows nothing of this row's actions
+        # what the others of the batch still earned: knows nothing of this row's actions. It moves with nu, so that the mixed
+        # derivative has it too
+        returns = later(present_value(r - self.tau * log_pi.detach(), gamma))
         baseline = masked((returns.sum(0) - returns) / (len(returns) - 1), traj.mask)
         own = 1 - (log_pi - log_pi.detach()).exp()
         return (rho * (S - S.detach()).exp() + baseline * own).sum(1).mean()
@@ -198,15 +209,36 @@ class DeepParl:
     def distribution_term(
         self, state: DeepState, traj: Trajectories, b: Float[torch.Tensor, " d"], gamma: float
     ) -> Float[torch.Tensor, " m"]:
-        """``M^T z`` with ``(-hess V + damping) z = b``, both matrices estimated from ``traj``."""
+        """``M^T z`` with ``(C + damping) z = b``, C being ``-hess V`` or ``tau F_x``, both matrices estimated from ``traj``."""
         theta, nu = state.theta.detach().requires_grad_(), state.nu.detach().requires_grad_()
         slope = torch.autograd.grad(self.surrogate(theta, nu, traj, gamma), theta, create_graph=True)[0][0]
 
+        fisher = self.fisher(theta, traj, gamma) if self.term == "fisher" else None
+
         def apply(p: Float[torch.Tensor, " d"]) -> Float[torch.Tensor, " d"]:
+            if fisher is not None:
+                return self.damping * p + self.tau * fisher(p)
             return self.damping * p - torch.autograd.grad((slope * p).sum(), theta, retain_graph=True)[0][0]
 
         z = b / self.damping if self.term == "identity" else conjugate_gradients(apply, b, steps=self.cg_steps)
         return torch.autograd.grad((slope * z).sum(), nu)[0][0]
+
+    def fisher(
+        self, theta: Float[torch.Tensor, "1 d"], traj: Trajectories, gamma: float
+    ) -> Callable[[Float[torch.Tensor, " d"]], Float[torch.Tensor, " d"]]:
+        """``p -> F_x p`` from ``traj``, mean of ``sum_h gamma^h z_h (z_h . p)``: two backward passes, the first of which is
+        linear in its weights, so that its own derivative in them is ``z_h . p``."""
+        at = theta.detach().requires_grad_()
+        log_pi = masked(self.log_probs(at, traj), traj.mask)
+        weights = torch.zeros_like(log_pi, requires_grad=True)
+        pulled = torch.autograd.grad(log_pi, at, weights, create_graph=True)[0][0]
+
+        def product(p: Float[torch.Tensor, " d"]) -> Float[torch.Tensor, " d"]:
+            along = torch.autograd.grad((pulled * p).sum(), weights, retain_graph=True)[0]
+            seen = present_value(along, gamma) / len(along)
+            return torch.autograd.grad(log_pi, at, seen, retain_graph=True)[0][0]
+
+        return product
 
     def sample(self, state: DeepState, access: Any, use: str, batch: int) -> Trajectories:
         """A batch of episodes from the stream of this use."""

@@ -15,6 +15,7 @@ from polytheory.errors import SettingError
 from polytheory.reward_design import SampledDesign
 from polytheory.scaled.alignment.conjugate import conjugate_gradients
 from polytheory.scaled.alignment.trajectory import (
+    entropy_part,
     lower_gradient,
     lower_hvp,
     mixed_product,
@@ -130,10 +131,12 @@ class SampledParl(SampledDesign):
         features: Float[torch.Tensor, "S A m"],
         gamma: float,
     ) -> Float[torch.Tensor, "n m"]:
-        """``M^T z`` with ``(-hess V + damping) z = b``."""
+        """``M^T z`` with ``(C + damping) z = b``, C being ``-hess V`` or ``tau F_x``."""
         rho = regularised_rewards(policy, traj, rewards_of(features, nu), self.tau)
 
         def apply(p: Float[torch.Tensor, "n d"]) -> Float[torch.Tensor, "n d"]:
+            if self.term == "fisher":
+                return self.damping * p - batch_means(entropy_part(policy, traj, p, gamma=gamma, tau=self.tau), len(nu))
             return self.damping * p - batch_means(lower_hvp(policy, traj, rho, p, gamma=gamma, tau=self.tau), len(nu))
 
         z = b / self.damping if self.term == "identity" else conjugate_gradients(apply, b, steps=self.cg_steps)
