@@ -36,7 +36,7 @@ def algorithm_class(entry: Entry, name: str | None, room: str) -> type:
 def make_algorithm(cls: type, settings: Mapping[str, Any], model: Any) -> Any:
     """The algorithm with the given settings; where these have no default, ``policy`` is uniform at first,
     ``truncation`` the horizon and ``policies``, a name of a policy class, one-ton. ``offline`` is a file of episodes, or
-    ``behaviour:episodes``, so many episodes of a named behaviour.
+    ``behaviour:episodes``, so many episodes of a named behaviour. Utilities of a model that pays vectors are of these.
 
     Raises `UnknownNameError` for a setting that the algorithm does not have, `SettingError` for a value of the wrong
     kind or a missing one.
@@ -57,6 +57,8 @@ def make_algorithm(cls: type, settings: Mapping[str, Any], model: Any) -> Any:
         required = [name for name in required if name != "policies"]
     if "offline" in fields and given.get("offline") is not None:
         given["offline"] = _offline(str(given["offline"]), model)
+    if "rewards" in fields and hasattr(model, "rewards") and given.get("representation") == "utility":
+        given.setdefault("rewards", model.rewards)
     if "truncation" in required and model.horizon is not None:
         given["truncation"] = model.horizon
         required.remove("truncation")

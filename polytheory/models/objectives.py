@@ -24,8 +24,8 @@ class                  judged by                                                
 `Target`               ``-E |G - level|``                                             ``target:6``
 `SquaredTarget`        ``-E (G - level)^2``                                           ``squared-target:6``
 `PiecewiseLinear`      ``E [above (c0 + G)_+ + below (c0 + G)_-]``                    ``piecewise-linear:0.5:2``
-`Homeostasis`          ``-E |G - set points|`` of vector returns
-`Limits`               ``E [G_0 + sum_i price_i (G_i - limit_i)_-]``
+`Homeostasis`          ``-E |G - set points|`` of vector returns                      ``homeostasis:3:3``
+`Limits`               ``E [G_0 + sum_i price_i (G_i - limit_i)_-]``                  ``limits:3:10``
 `Quantile`             a quantile: no expected utility, refused                       ``quantile:0.5``
 `MeanVariance`         ``E G - weight Var G``: no expected utility, refused           ``mean-variance:0.5``
 `DirectCVaR`           CVaR of what is left at every step, refused                    ``direct-cvar:0.25``
@@ -71,7 +71,18 @@ class Homeostasis(Objective):
     Lipschitz for the 1-Wasserstein distance of that norm.
     """
 
+    text = "homeostasis"
+
     set_points: tuple[Number, ...]
+
+    @classmethod
+    def of_numbers(cls, *numbers: float) -> Homeostasis:
+        """The set points."""
+        return cls(numbers)
+
+    def numbers(self) -> tuple[Number, ...]:
+        """The set points."""
+        return self.set_points
 
     def utility(self, x: Any) -> Any:
         """``-sum_i |x_i|`` over the last axis."""
@@ -87,8 +98,19 @@ class Homeostasis(Objective):
 class Limits(Objective):
     """Constraints by prices: ``E [G_0 + sum_i price_i (G_i - limit_i)_-]`` of vector returns, i >= 1."""
 
+    text = "limits"
+
     limits: tuple[Number, ...]
     prices: tuple[Number, ...]
+
+    @classmethod
+    def of_numbers(cls, *numbers: float) -> Limits:
+        """Pairs of a limit and its price."""
+        return cls(numbers[::2], numbers[1::2])
+
+    def numbers(self) -> tuple[Number, ...]:
+        """Pairs of a limit and its price."""
+        return tuple(x for pair in zip(self.limits, self.prices, strict=True) for x in pair)
 
     def __post_init__(self) -> None:
         if len(self.limits) != len(self.prices) or min(self.prices, default=0) < 0:
@@ -196,7 +218,7 @@ NAMED: dict[str, type[Objective]] = {
     str(cls.text): cls
     for cls in (
         Mean, CVaR, OptimisticCVaR, MeanCVaR, Entropic, Exponential, Threshold, Target, SquaredTarget, PiecewiseLinear,
-        Quantile, MeanVariance, DirectCVaR,
+        Homeostasis, Limits, Quantile, MeanVariance, DirectCVaR,
     )
 }  # fmt: skip
 
@@ -213,7 +235,7 @@ def objective(given: Objective | str) -> Objective:
         raise UnknownNameError("objective", name, NAMED)
     wanted = [f.name for f in fields(NAMED[name])]
     try:
-        return NAMED[name](*(float(word) for word in words))
+        return NAMED[name].of_numbers(*(float(word) for word in words))
     except (TypeError, ValueError) as error:
         if isinstance(error, SettingError):
             raise

@@ -34,6 +34,7 @@ _MAKERS = {
     "american-put": ("robust_problems", "american_put"),
     "wager": ("risk_problems", "wager"),
     "long-shot": ("risk_problems", "long_shot"),
+    "two-needs": ("risk_problems", "two_needs"),
     "toll-road": ("risk_problems", "toll_road"),
     "token-mdp": ("token_mdp", "token_mdp"),
     "layered-two-state": ("agnostic", "layered_two_state"),

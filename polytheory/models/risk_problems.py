@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from polytheory.errors import SettingError
+from polytheory.models.stock import VectorMDP
 from polytheory.models.tabular import RewardAtoms, TabularMDP
 
 
@@ -37,6 +38,22 @@ def long_shot() -> TabularMDP:
     P[0, 0], P[0, 1, 0], P[1, :, 1] = (7 / 8, 1 / 8), 1.0, 1.0
     r[0, 0, 1], r[0, 1, 0] = 10.0, 5.0
     return TabularMDP(P, r, np.array([1.0, 0.0]), 1, name="long-shot")
+
+
+def two_needs(*, horizon: int | None = 6, gamma: float = 1.0, cost: float = 0.25) -> VectorMDP:
+    """Two needs: action 0 feeds the first by 1, action 1 feeds the second by 1 and with probability ``cost`` takes 1 from the
+    first (state 1: the last step did). Its scalar reward is the sum.
+
+    Known answer at horizon 6: kept near (3, 3) the expected distance is 41/64.
+
+    Raises `SettingError` unless cost lies in [0, 1].
+    """
+    if not 0 <= cost <= 1:
+        raise SettingError(f"cost = {cost}; a probability lies in [0, 1]")
+    P = np.array([[[1.0, 0.0], [1 - cost, cost]]] * 2)
+    rewards = np.zeros((2, 2, 2, 2))
+    rewards[:, 0, :, 0], rewards[:, 1, :, 1], rewards[:, 1, 1, 0] = 1.0, 1.0, -1.0
+    return VectorMDP(P, rewards.sum(-1), np.array([1.0, 0.0]), horizon, gamma, name="two-needs", rewards=rewards)
 
 
 def toll_road(

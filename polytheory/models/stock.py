@@ -18,11 +18,33 @@ import scipy.sparse as sp
 from polytheory._show import compact
 from polytheory._typing import Array, Bool, Int
 from polytheory.errors import NotStochasticError, ShapeError
+from polytheory.models._arrays import frozen
 from polytheory.models.objectives import as_fraction
 from polytheory.models.tabular import TabularMDP
 
 SETTLED, FALLS = 1e-9, 10_000  # when a bound on returns has fallen far enough, relative to 1 + the largest reward
 LARGEST = 4001  # nodes of a lattice that returns are kept on without error
+
+
+@dataclass(frozen=True, eq=False)
+class VectorMDP(TabularMDP):
+    """A model that pays several quantities: ``rewards`` [S, A, S, m]; ``r`` is what it pays where one number is asked for.
+
+    Raises `ShapeError` for another shape of ``rewards``.
+    """
+
+    rewards: Array = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "rewards", frozen(self.rewards, float))
+        check_vectors(self.rewards, self.S, self.A)
+
+
+def check_vectors(rewards: Array, S: int, A: int) -> None:
+    """Raise `ShapeError` unless vector rewards are [S, A, S, m]."""
+    if rewards.ndim != 4 or rewards.shape[:3] != (S, A, S):
+        raise ShapeError(f"rewards must be [S, A, S, m] = [{S}, {A}, {S}, m]; got {list(rewards.shape)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,8 +200,7 @@ def _outcomes(model: TabularMDP, h: int, rewards: Array | None) -> tuple[np.ndar
     paid = r.reshape(S, A, S) if r.size == S * A * S and (r.ndim == 3 or sp.issparse(model.r)) else None
     if rewards is not None:
         paid = np.asarray(rewards, dtype=float)
-        if paid.ndim != 4 or paid.shape[:3] != (S, A, S):
-            raise ShapeError(f"rewards must be [S, A, S, m] = [{S}, {A}, {S}, m]; got {list(paid.shape)}")
+        check_vectors(paid, S, A)
     K = max(int(np.count_nonzero(dense, axis=-1).max()), 1)
     order = np.argsort(dense == 0, axis=-1, kind="stable")[..., :K]
     prob = np.take_along_axis(dense, order, -1)

@@ -72,10 +72,19 @@ class Objective:
         found = [self.total(self.value(atoms + c, probs), c) for c in -atoms]
         return max(found) if self.outer == "max" else min(found)
 
+    @classmethod
+    def of_numbers(cls, *numbers: float) -> Objective:
+        """The objective from the numbers of its text."""
+        return cls(*numbers)
+
+    def numbers(self) -> tuple[Number, ...]:
+        """The numbers of its text."""
+        return tuple(getattr(self, f.name) for f in fields(self))
+
     def __str__(self) -> str:
         if self.text is None:
             return repr(self)
-        return ":".join([self.text, *(f"{float(getattr(self, f.name)):g}" for f in fields(self))])
+        return ":".join([self.text, *(f"{float(x):g}" for x in self.numbers())])
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ def plan(
     stocks: Any = None,
     clock: bool = False,
     insist: bool = False,
+    resolution: float | None = None,
     **grid: Any,
 ) -> Plan:
     """The policy with the best return law.
@@ -64,13 +65,18 @@ def plan(
     Args:
         objective: of `polytheory.models.objectives`, or its text.
         exact: all atoms and stocks as Fractions (small models with a horizon).
-        rewards: vector rewards of transitions [S, A, S, m] in place of the model's own; a grid then keeps utilities.
+        rewards: vector rewards of transitions [S, A, S, m] in place of the model's own; a grid then keeps utilities. None
+            takes those of a `VectorMDP` for an objective of several quantities.
         stocks: with ``exact=True``, initial stocks to choose from; default minus every return that some policy can see.
             Else the number of nodes.
+        resolution: of the reported law, as in `return_law`: what a grid's policy collects is followed to this, coarser where
+            discounted vectors have too many outcomes.
         clock, insist: as in `DistributionalValueIteration`. grid: its other fields, ``representation=``, ``atoms=``, ...
 
     Raises `SettingError`, `UnknownNameError`, `ObjectiveError`; `DiscountError` for ``exact=True`` without a horizon.
     """
+    if rewards is None and np.ndim(as_objective(objective).stock):
+        rewards = getattr(model, "rewards", None)
     if exact or isinstance(model, StockProblem):
         if grid:
             raise SettingError(f"exact=True has no grid; {sorted(grid)[0]} does not apply")
@@ -87,10 +93,10 @@ def plan(
         def respond(stock: Any) -> tuple[Any, Law]:
             node = state.stocks[nearest(np.asarray(float(stock)), state.stocks)]
             answer = replace(policy, initial=float(node))
-            return answer, return_law(problem, answer)
+            return answer, return_law(problem, answer, resolution=resolution)
 
         return _mixed(goal, respond, policy.initial, state.value, state.bound)
-    law = return_law(problem, policy)
+    law = return_law(problem, policy, resolution=resolution)
     return Plan(
         policy, law, float(goal.of_return(law.atoms, law.probs)), state.value, policy.initial, state.bound, goal
     )

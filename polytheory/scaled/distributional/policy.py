@@ -51,7 +51,7 @@ class StockPolicy:
         self, m: Any, h: int, s: Any, a: Any, r: Float[torch.Tensor, "rows ..."], s2: Any
     ) -> Float[torch.Tensor, "rows ..."]:
         """The stock moves with the reward."""
-        paid = r if r.ndim == m.ndim else torch.as_tensor(self.rewards, device=m.device)[s, a, s2]
+        paid = r if r.ndim == m.ndim else torch.tensor(self.rewards, device=m.device)[s, a, s2]
         return next_stock(m, paid, self.gamma)
 
     def mean_returns(self, model: TabularMDP) -> list[float]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from fractions import Fraction as F
+
 import numpy as np
 import pytest
 
 from polytheory.access import Key, KnownModel, Online, Requests
+from polytheory.catalog import find
 from polytheory.errors import ObjectiveError, SettingError, ShapeError
+from polytheory.lab.build import algorithm_class, make_algorithm, policy_values
 from polytheory.models import make
-from polytheory.models.objectives import CVaR, Exponential, Homeostasis, Limits, SquaredTarget
+from polytheory.models.objectives import CVaR, Exponential, Homeostasis, Limits, SquaredTarget, objective
 from polytheory.models.return_law import return_law
-from polytheory.models.stock import stock_problem
+from polytheory.models.stock import VectorMDP, stock_problem
 from polytheory.models.tabular import TabularMDP
 from polytheory.reference.distributional.distributional_dp import DistributionalValueIteration, plan
 from polytheory.run import run
@@ -86,6 +90,44 @@ def test_the_policy_moves_its_stock_in_episodes_that_pay_numbers():
     assert seen <= set(found.law.as_dict())
     # 400 draws; every outcome of probability 0.05 and more is seen but for a chance of 20 * 0.95^400 < 1e-7
     assert {x for x, p in found.law.as_dict().items() if p >= 0.05} <= seen
+
+
+def test_a_model_that_pays_vectors_by_its_name():
+    model = make("two-needs")
+    found = plan(model, "homeostasis:3:3")
+    assert found.value == pytest.approx(-41 / 64, abs=1e-12)
+    assert plan(model, "limits:3:10", exact=True).value == F(9, 4)
+    assert plan(model, "mean", exact=True).value == 6  # and as a model that pays their sum
+    assert [str(objective(x)) for x in ("homeostasis:3:3", "limits:3:10")] == ["homeostasis:3:3", "limits:3:10"]
+    with pytest.raises(SettingError, match="for every limit"):
+        objective("limits:3")
+    with pytest.raises(ShapeError, match=r"\[S, A, S, m\]"):
+        VectorMDP(model.P, model.r, model.mu, 3, rewards=model.rewards[0])
+
+
+@pytest.mark.parametrize("room", ["reference", "scaled"])
+@pytest.mark.parametrize("name", ["DistributionalValueIteration", "DistributionalPolicyIteration"])
+def test_from_words_to_a_run(room, name):
+    model = make("two-needs")
+    cls = algorithm_class(find("distributional-dp"), name, room)
+    made = make_algorithm(cls, {"objective": "homeostasis:3:3", "representation": "utility"}, model)
+    done = run(made, KnownModel(model) if room == "reference" else KnownModel(model).replicate(2), progress=False)
+    assert np.ravel(done.state.value) == pytest.approx(-41 / 64, abs=1e-12)
+    assert policy_values(done.policy, model, 2, room)[0] == pytest.approx(
+        float(np.ravel(mean_of(done.policy, model))[0])
+    )
+
+
+def mean_of(policy, model):
+    """The expected sum of what is paid, from the law of the vectors."""
+    one = policy.replica(0) if hasattr(policy, "replica") else policy
+    return return_law(stock_problem(model, rewards=model.rewards), one).mean.sum()
+
+
+def test_discounted_vectors_to_a_resolution():
+    found = plan(make("two-needs", gamma=0.7, horizon=None), "homeostasis:1:2", tol=1e-2, resolution=1e-2)
+    # the size of returns falls to the resolution in log(4/3 10^3) / log(1/0.7) < 22 steps, each of which moves two quantities
+    assert found.value <= found.claimed + found.bound + 2 * 22 * 1e-2
 
 
 @pytest.mark.parametrize(
