@@ -33,8 +33,8 @@ def initial_stock(problem: StockProblem, judge: Objective) -> Array:
     if stock.shape != (() if problem.m is None else (problem.m,)):
         kinds = ["one number" if not x else f"vectors of {x}" for x in (stock.shape and len(stock), problem.m)]
         raise ShapeError(
-            f"objective {judge} judges {kinds[0]}, but {problem.name} pays {kinds[1]}; objectives of m quantities (homeostasis, "
-            "limits) take a model that pays vectors with representation='utility', or rewards= of shape [S, A, S, m]"
+            f"objective {judge} judges {kinds[0]}, but {problem.name} pays {kinds[1]}; objectives of m quantities "
+            "(homeostasis, limits) take a model that pays vectors with representation='utility', or rewards= of shape [S, A, S, m]"
         )
     return stock
 

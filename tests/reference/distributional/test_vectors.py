@@ -102,7 +102,7 @@ def test_a_model_that_pays_vectors_by_its_name():
     with pytest.raises(SettingError, match="for every limit"):
         objective("limits:3")
     with pytest.raises(ShapeError, match=r"\[S, A, S, m\]"):
-        VectorMDP(model.P, model.r, model.mu, 3, rewards=model.rewards[0])
+        VectorMDP(model.P, model.r, model.mu, 3, rewards=np.zeros((2, 2, 2)))
 
 
 @pytest.mark.parametrize("room", ["reference", "scaled"])
