@@ -17,7 +17,7 @@ from polytheory.policies import TabularPolicy
 from polytheory.proofs_check.claims import Demo, Room
 from polytheory.proofs_check.runner import access_for, lockstep
 
-REPLICAS = 16  # of the scaled runs that give a learner's band
+REPLICAS = 8  # of the scaled runs that give a learner's band
 POINTS = 40  # of a learning curve: each is an exact evaluation of the policy
 FEW = 8  # states that are shown in a row when the model has no grid
 SHOWN = 160  # points of any other curve

@@ -274,7 +274,7 @@ def _against(d: np.ndarray, game: Matrix) -> float:
             "uniform_policy",
             part="shared_budget",
             by=lambda f: (
-                lambda ball, z, p, kappa: f(ball, z, p, kappa)._replace(gap=abs(z).sum() + 0 * f(ball, z, p, kappa).gap)
+                lambda ball, z, p, kappa: (lambda g: g._replace(gap=abs(z).sum() + 0 * g.gap))(f(ball, z, p, kappa))
             ),
         ),
         Wrap("slope_squared", part="hold_at", by=lambda f: lambda *a: (lambda h: h._replace(slope=h.slope**2))(f(*a))),
