@@ -107,8 +107,9 @@ import tempfile
 from polytheory.lab.training.recipe import read
 from polytheory.lab.training.train import train
 
+keys = {"task": "copy", "rows": 500, "sft_steps": 9, "steps": 3, "prompts": 8}
 with tempfile.TemporaryDirectory() as folder:
-    small = train(read("grpo", {"task": "copy", "steps": 3, "prompts": 8}), output=folder, progress=False)
+    small = train(read("grpo", keys), output=folder, progress=False)
 print(f"{small.run.steps} steps, {small.run.meter.total('episodes')} completions; ended by: {small.run.status}")
 print("what a step reports:", ", ".join(sorted(x for x in small.run.history.names if "/" not in x)[:6]), "...")
 
