@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from polytheory._typing import Array, Float, Int
+from polytheory.errors import SettingError
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -59,13 +60,13 @@ def row_ids(
 ) -> Int[np.ndarray, " n"]:
     """Pack the identity of rows into one int64 each: replica < 2^20, episode < 2^31, sample < 2^12.
 
-    Returns shape [n] (scalars broadcast; n >= 1).
+    Returns shape [n] (scalars broadcast; n >= 1). Raises `SettingError` for a number out of its range.
     """
     parts = np.broadcast_arrays(*(np.atleast_1d(np.asarray(x, dtype=np.int64)) for x in (replica, episode, sample)))
     rep, epi, sam = (np.array(p) for p in parts)
     for name, x, bits in (("replica", rep, 20), ("episode", epi, 31), ("sample", sam, 12)):
         if x.size and (x.min() < 0 or x.max() >> bits):
-            raise ValueError(f"{name} ids must lie in [0, 2^{bits}); got values in [{x.min()}, {x.max()}]")
+            raise SettingError(f"{name} ids must lie in [0, 2^{bits}); got values in [{x.min()}, {x.max()}]; use fewer")
     return (rep << 43) | (epi << 12) | sam
 
 

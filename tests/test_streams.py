@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from scipy import stats
 
+from polytheory.errors import SettingError
 from polytheory.streams import _shift_right, _signed, row_ids, subseed, uniforms
 
 SEEDS = st.one_of(st.integers(0, 3), st.integers(0, 2**64))
@@ -160,7 +161,7 @@ def test_row_ids_broadcast_and_refuse():
     assert_array_equal(row_ids(0, np.arange(3)), [0, 4096, 8192])
     assert row_ids(1, 2, 3).shape == (1,)
     for bad, name in (((2**20, 0), "replica"), ((0, 2**31), "episode"), ((0, 0, 4096), "sample"), ((-1, 0), "replica")):
-        with pytest.raises(ValueError, match=f"{name} ids must lie in"):
+        with pytest.raises(SettingError, match=f"{name} ids must lie in"):
             row_ids(*bad)
 
 

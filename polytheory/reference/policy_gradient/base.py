@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -38,7 +39,7 @@ class PgState:
 
 
 @dataclass(frozen=True, eq=False)
-class PolicyGradient:
+class PolicyGradient(ABC):
     """Settings that all methods share; subclasses say how the direction is made (`direction`).
 
     Fields:
@@ -90,9 +91,9 @@ class PolicyGradient:
         theta = np.array(self.policy.theta, dtype=float)
         return PgState(theta, theta.copy(), np.zeros_like(theta), 0, seed, replica)
 
+    @abstractmethod
     def direction(self, state: Any, access: Any, eta: float) -> Direction:
         """The ascent direction d_t, the fresh gradient estimate in it, and the trajectories whose return counts."""
-        raise NotImplementedError
 
     def step(self, state: Any, access: Any) -> tuple[Any, Info]:
         """Sample, make the direction, move along it."""

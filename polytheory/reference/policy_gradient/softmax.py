@@ -6,6 +6,7 @@ Hessian of ``log pi(a | s)`` is minus the covariance of f under ``pi(. | s)``, w
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any
 
@@ -16,24 +17,24 @@ from polytheory.errors import PolicyError
 from polytheory.policies import Memoryless
 
 
-class SoftmaxTable(Memoryless):
+class SoftmaxTable(Memoryless, ABC):
     """What softmax policies on finite states share; subclasses map parameters to logits and back, linearly."""
 
     theta: Float[np.ndarray, " d"]
     n_states: int
     n_actions: int
 
+    @abstractmethod
     def logits_of(self, theta: Float[np.ndarray, " d"]) -> Float[np.ndarray, "S A"]:
         """The logits that parameters (or a direction u, as the map is linear) give."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pull_back(self, g: Float[np.ndarray, "n S A"]) -> Float[np.ndarray, "n d"]:
         """Derivatives with respect to logits as derivatives with respect to parameters."""
-        raise NotImplementedError
 
+    @abstractmethod
     def with_theta(self, theta: Float[np.ndarray, " d"]) -> Any:
         """The same policy class at other parameters."""
-        raise NotImplementedError
 
     def __call__(self, state: Any) -> Any:
         """The policy at the parameters of a learner's state: it makes the field ``policy`` answer ``policy(state)``."""

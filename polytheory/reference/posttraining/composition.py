@@ -7,6 +7,7 @@ computed anew for each of these steps.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -94,7 +95,7 @@ def evaluate(
 
 
 @dataclass(frozen=True, eq=False)
-class Composition:
+class Composition(ABC):
     """What all methods of the family share; subclasses say which parts they consist of (`recipe`).
 
     Fields:
@@ -148,9 +149,9 @@ class Composition:
         if self.update is not None:
             self.update.check(self)
 
+    @abstractmethod
     def recipe(self) -> tuple[Use, ...]:
         """The parts in order."""
-        raise NotImplementedError
 
     def init(self, access: Any, seed: int, replica: int = 0) -> CompositionState:
         """At the starting parameters, nothing sampled yet. Raises `SettingError` for a world without horizon."""

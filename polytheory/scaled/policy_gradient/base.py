@@ -6,6 +6,7 @@ The text does not know what the policy is: softmax tables with one parameter vec
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -44,7 +45,7 @@ class PgState:
 
 
 @dataclass(frozen=True, eq=False)
-class PolicyGradient:
+class PolicyGradient(ABC):
     """Settings that all methods share; subclasses say how the direction is made (`direction`).
 
     Fields:
@@ -103,9 +104,9 @@ class PolicyGradient:
         replicas = replica + torch.arange(n)
         return PgState(theta, theta.clone(), torch.zeros_like(theta), 0, seed, replicas)
 
+    @abstractmethod
     def direction(self, state: Any, access: Any, eta: Any) -> Direction:
         """The ascent direction d_t, the fresh gradient estimate in it, and the trajectories whose return counts."""
-        raise NotImplementedError
 
     def step(self, state: Any, access: Any) -> tuple[Any, Info]:
         """Sample, make the direction, move along it; reports [n] values."""

@@ -7,6 +7,7 @@ Both act on logits first, as tables [S, A]; parameters see them through the tran
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,7 +20,7 @@ from polytheory.errors import PolicyError
 from polytheory.policies import Memoryless
 
 
-class SoftmaxTable(Memoryless):
+class SoftmaxTable(Memoryless, ABC):
     """What softmax policies on finite states share; subclasses map parameters to logits and back.
 
     Rows of states and actions are replica-major: row i of n belongs to replica ``i // (n / R)``.
@@ -30,17 +31,17 @@ class SoftmaxTable(Memoryless):
     n_states: int
     n_actions: int
 
+    @abstractmethod
     def logits_of(self, theta: Float[torch.Tensor, "R d"]) -> Float[torch.Tensor, "R S A"]:
         """The logits that parameters (or a direction u, as the map is linear) give."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pull_back(self, g: Float[torch.Tensor, "n S A"]) -> Float[torch.Tensor, "n d"]:
         """Derivatives with respect to logits as derivatives with respect to parameters."""
-        raise NotImplementedError
 
+    @abstractmethod
     def with_theta(self, theta: Float[torch.Tensor, "R d"]) -> Any:
         """The same policy class at other parameters (R may differ)."""
-        raise NotImplementedError
 
     def __call__(self, state: Any) -> Any:
         """The policy at the parameters of a state."""

@@ -6,6 +6,7 @@ they would in a training run of its own, so that batch statistics never mix runs
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -93,7 +94,7 @@ def evaluate(
 
 
 @dataclass(frozen=True, eq=False)
-class Composition:
+class Composition(ABC):
     """What all methods of the family share; subclasses say which parts they consist of (`recipe`).
 
     Fields:
@@ -147,9 +148,9 @@ class Composition:
         if self.update is not None:
             self.update.check(self)
 
+    @abstractmethod
     def recipe(self) -> tuple[Use, ...]:
         """The parts in order."""
-        raise NotImplementedError
 
     def init(self, access: Any, seed: int, replica: int = 0) -> CompositionState:
         """At the starting parameters, nothing sampled yet. Raises `SettingError` for a world without horizon."""
