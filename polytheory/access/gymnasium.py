@@ -23,15 +23,21 @@ class VectorEnvs:
     ``n_envs``, up to rounding in the policy's batched arithmetic, and a resumed run needs no environment state.
 
     Args:
-        env_id: a registered environment with discrete actions and array observations, e.g. "CartPole-v1".
+        env_id: a registered environment with discrete actions, scalar rewards, and observations that are arrays or whole
+            numbers from 0, e.g. "CartPole-v1".
         n_envs: environments stepped together, >= 1; requests are served in chunks of this size.
         gamma: discount of the objective, in [0, 1].
+        horizon: length of an episode, where the task has one: it ends there, and what would come is worth nothing. None:
+            a cut does not end it. At most the environment's own time limit.
         reward_range: bounds on one reward, where known.
         vectorization_mode: "sync" (one process) or "async" (one process per environment).
         **options: passed to `gymnasium.make_vec`.
 
+    Attributes: ``time_limit`` steps after which the environment cuts an episode, or None; ``observation_scale`` the largest
+        size of every number that is observed, 1 where it has no bound; None where states can be counted (``spec.S``).
+
     Raises: MissingExtraError without Gymnasium; UnknownNameError for an unknown environment; SettingError for actions
-        that are not discrete or settings out of range.
+        that are not discrete, rewards that are vectors, or settings out of range.
     """
 
     grants: ClassVar[frozenset[Grant]] = frozenset({Grant.EPISODE})
@@ -43,6 +49,7 @@ class VectorEnvs:
         n_envs: int = 16,
         *,
         gamma: float = 0.99,
+        horizon: int | None = None,
         reward_range: tuple[float, float] = (-np.inf, np.inf),
         vectorization_mode: str = "sync",
         **options: Any,
@@ -53,17 +60,29 @@ class VectorEnvs:
         if not 0 <= gamma <= 1:
             raise SettingError(f"gamma = {gamma}; it must lie in [0, 1]")
         try:
-            gym.spec(env_id)
+            self.time_limit = gym.spec(env_id).max_episode_steps
         except gym.error.Error as error:
             raise UnknownNameError("Gymnasium environment", env_id, gym.registry) from error
-        self._envs = gym.make_vec(env_id, n_envs, vectorization_mode=vectorization_mode, **options)
-        actions = self._envs.single_action_space
+        if horizon is not None and not 1 <= horizon <= (self.time_limit or horizon):
+            raise SettingError(
+                f"horizon = {horizon}; it must be at least 1, and at most {env_id}'s limit {self.time_limit}"
+            )
+        try:
+            self._envs = gym.make_vec(env_id, n_envs, vectorization_mode=vectorization_mode, **options)
+        except TypeError as error:
+            raise SettingError(f"{env_id} does not take these options: {str(error).partition(chr(10))[0]}") from error
+        actions, seen = self._envs.single_action_space, self._envs.single_observation_space
         if not isinstance(actions, gym.spaces.Discrete) or actions.start != 0:
             self.close()
             raise SettingError(f"{env_id} has actions {actions}; only Discrete(n) starting at 0 is supported")
+        one = getattr(self._envs, "envs", [self._envs])[0].unwrapped
+        if getattr(one, "reward_space", None) is not None:  # as environments with vector rewards declare
+            self.close()
+            raise SettingError(f"{env_id} has vector rewards; a learner here takes one number")
         self.env_id, self.n_envs, self.meter = env_id, n_envs, Meter()
-        self.spec = Spec(None, int(actions.n), None, gamma, reward_range, name=env_id)
-        self._observations = self._envs.single_observation_space
+        counted = isinstance(seen, gym.spaces.Discrete) and seen.start == 0
+        self.spec = Spec(int(seen.n) if counted else None, int(actions.n), horizon, gamma, reward_range, name=env_id)
+        self.observation_scale = _largest(seen.low, seen.high) if isinstance(seen, gym.spaces.Box) else None
 
     def ask(self, grant: Grant) -> None:
         """Raise `AccessError` unless the grant is given."""
@@ -72,7 +91,7 @@ class VectorEnvs:
     def rollouts(self, policy: Policy, requests: Requests, key: Key) -> Trajectories:
         """Sample one episode per request, in torch: states [n, t, *obs] in the environment's dtype.
 
-        ``finished`` is True where the environment terminated; a time limit of the environment, like
+        ``finished`` is True where the environment terminated or the horizon is reached; a time limit of the environment, like
         ``requests.truncation``, leaves it False. Steps after the end are masked and never recorded.
         """
         if requests.start is not None:
@@ -80,8 +99,9 @@ class VectorEnvs:
         if requests.truncation < 1:
             raise SettingError(f"truncation = {requests.truncation}; an episode needs at least 1 step")
         row_id = np.asarray(requests.row_id, dtype=np.int64)
+        most = min(requests.truncation, self.spec.horizon or requests.truncation)
         chunks = [row_id[i : i + self.n_envs] for i in range(0, len(row_id), self.n_envs)]
-        parts = [self._chunk(policy, chunk, requests.truncation, key) for chunk in chunks]
+        parts = [self._chunk(policy, chunk, most, key) for chunk in chunks]
         steps = max(len(part["mask"]) for part in parts)
         columns = {name: np.concatenate([_rows_first(part[name], steps) for part in parts]) for name in _COLUMNS}
         ends = {name: np.concatenate([part[name] for part in parts]) for name in ("final_states", "finished")}
@@ -120,7 +140,7 @@ class VectorEnvs:
             observations = after
             if not alive.any():
                 break
-        return {**tape, "final_states": final, "finished": finished}
+        return {**tape, "final_states": final, "finished": finished | (alive & (truncation == self.spec.horizon))}
 
     def close(self) -> None:
         """Close the environments (needed for "async")."""
@@ -136,6 +156,12 @@ class VectorEnvs:
 
 
 _COLUMNS = ("states", "actions", "rewards", "log_probs_sampler", "mask")
+
+
+def _largest(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The larger size of two bounds where both are finite and not beyond 1e6, else 1; never 0."""
+    size = np.maximum(np.abs(low.astype(float)), np.abs(high.astype(float)))
+    return np.where((size > 0) & (size <= 1e6), size, 1.0)
 
 
 def _rows_first(column: list[np.ndarray], steps: int) -> np.ndarray:

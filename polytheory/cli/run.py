@@ -15,7 +15,8 @@ def register(app: typer.Typer) -> None:
 def run_method(
     method: Annotated[str, typer.Argument(help="Name of a method; see `polytheory list`.")],
     env: Annotated[
-        str, typer.Option(help="Name of an environment, such as frozenlake; of a system, such as cartpole.")
+        str,
+        typer.Option(help="An environment, such as frozenlake; a system, such as cartpole; or gymnasium:CartPole-v1."),
     ],
     env_set: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Option of the environment.")] = None,
     algorithm: Annotated[str | None, typer.Option(help="Class, where the method has several.")] = None,
@@ -35,6 +36,8 @@ def run_method(
     from polytheory.access.defaults import default_access
     from polytheory.catalog import find
     from polytheory.cli._build import algorithm_class, make_algorithm, make_model, parse_pairs, policy_values
+    from polytheory.cli._gymnasium import is_gymnasium, make_envs
+    from polytheory.cli._laws import facts_of_law
     from polytheory.cli._worlds import facts_of, make_worlds
     from polytheory.errors import SettingError
     from polytheory.run import run
@@ -44,16 +47,21 @@ def run_method(
         raise SettingError(f"--replicas {replicas}: the reference runs 1; use --room scaled for more, and at least 1")
     cls = algorithm_class(entry, algorithm, room)
     options, physical = parse_pairs(env_set or (), "--env-set"), entry.access_of(cls.__name__) == "Worlds"
-    if physical and replicas > 1:
+    outside, single = is_gymnasium(env, cls), getattr(cls, "single", physical)
+    if single and replicas > 1:
         raise SettingError(f"--replicas {replicas}: {cls.__name__} is one learner; run it again with another --seed")
-    model: Any = None if physical else make_model(env, options)
+    model: Any = None if physical or outside else make_model(env, options)
     made = make_algorithm(cls, parse_pairs(setting or (), "--set"), model)
-    access = make_worlds(env, options) if physical else default_access(entry.access_of(cls.__name__), model)
+    access = (
+        make_worlds(env, options) if physical
+        else make_envs(env, options) if outside
+        else default_access(entry.access_of(cls.__name__), model)
+    )  # fmt: skip
     if room == "scaled":
         import torch
 
         torch.set_num_threads(1)  # the tensors are small: more threads only wait for each other
-        access = access if physical else access.replicate(replicas)
+        access = access if model is None else access.replicate(replicas)
     end = run(
         made, access, steps=steps, episodes=episodes, seed=seed, checkpoint=checkpoint, every=every, progress=True
     )
@@ -68,7 +76,11 @@ def run_method(
         "steps": end.steps,
         **{name: end.meter.total(name) for name in end.meter.NAMES},
         **(
-            facts_of(end, access) if physical else {"value": np.array(policy_values(end.policy, model, replicas, room))}
+            facts_of(end, access)
+            if physical
+            else facts_of_law(end, made, access, model)
+            if single
+            else {"value": np.array(policy_values(end.policy, model, replicas, room))}
         ),
         "last": {name: end.history.last(name) for name in end.history.names if not name.startswith("meter/")},
     }

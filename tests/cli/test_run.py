@@ -194,3 +194,60 @@ def test_bad_input_for_physical_worlds(capsys, words, expected):
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert expected in err
+
+
+STOCK = "run distributional-dp --room scaled --algorithm StockQuantileAgent"
+TINY = "--set updates=2 --set batch=4 --set minibatch=8 --set width=8 --steps 2"
+LAKE = "--env gymnasium:FrozenLake-v1 --env-set horizon=4 --env-set gamma=1 --env-set reward_range=[0,1] --env-set n_envs=128"
+
+
+@pytest.mark.parametrize("env", ["--env wager", LAKE])
+def test_a_stock_conditioned_agent(capsys, tmp_path, env):
+    words = f"{STOCK} {env} {TINY} --set objective=cvar:0.5 --checkpoint {tmp_path} --json".split()
+    assert call(words) == 0
+    out, err = capsys.readouterr()
+    first = json.loads(out)
+    assert "step 2/2" in err
+    assert (first["status"], first["objective"], first["episodes"]) == ("steps", "cvar:0.5", 8)
+    if env == LAKE:  # a return is 0 or 1: the worst half averages at most what all do
+        assert 0 <= first["low"] + 1e-12 <= first["value"] + 2e-12 <= first["mean"] + 3e-12
+        assert first["held-out episodes"] == 500
+    else:
+        assert 27 / 8 <= first["value"] <= 5.5  # the risk-neutral policy, and the optimum for this share
+    assert call(words) == 0
+    assert json.loads(capsys.readouterr().out) == first
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            "run distributional-dp --algorithm StockQuantileAgent --env wager",
+            "the reference room has no StockQuantileAgent",
+        ),
+        (f"{STOCK} --env wager --replicas 2", "run it again with another --seed"),
+        (f"{STOCK} --env wager", "pass steps=... or episodes=..."),
+        (f"{STOCK} --env wager --set objective=cvar:2", "tau = 2.0; the share of returns"),
+        (f"{STOCK} --env wager --set objective=median", "unknown objective 'median'"),
+        (f"{STOCK} --env wager --set objective=quantile:0.5", "not indifferent to mixtures"),
+        (f"{STOCK} --env wager --env-set gamma=0.5 --set objective=entropic:1", "not indifferent to gamma"),
+        (f"{STOCK} --env wager --set bins=1", "bins = 1; take at least 2"),
+        (f"{STOCK} --env wager --set stock_range=[5,5]", "stock_range = [5, 5]; give two finite numbers"),
+        (
+            f"{STOCK} --env gymnasium:CartPole-v1 --env-set reward_range=[1]",
+            "reward_range = [1]; it must be two numbers",
+        ),
+        (f"{STOCK} --env gymnasium:FrozenLake --env-set horizon=4", "unknown Gymnasium environment 'FrozenLake'"),
+        (f"{STOCK} --env gymnasium:CartPole-v1", "does not bound its rewards; give stock_range"),
+        (f"{STOCK} --env gymnasium:CartPole-v1 --env-set horizon=900", "at most CartPole-v1's limit 500"),
+        (f"{STOCK} --env gymnasium:CartPole-v1 --env-set wind=2", "does not take these options"),
+        (f"{STOCK} --env gymnasium:CartPole-v1 --env-set gamma=one", "gamma = 'one'; it must be a number"),
+        (f"{STOCK} --env gymnasium:Pendulum-v1", "only Discrete(n) starting at 0"),
+        ("run harpg --env gymnasium:CartPole-v1", "plays models whose states can be counted"),
+    ],
+)
+def test_bad_input_for_the_agent(capsys, words, expected):
+    assert call([*words.split(), *(() if words.endswith("wager") else ("--steps", "1"))]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert expected in err

@@ -16,7 +16,10 @@ SETTINGS = {"n-pg-igt": {"truncation": 7, "batch": 2}, "harpg": {"truncation": 7
 SETTINGS["agnostic-policy-learning"] = {"policies": "two-ton"}
 SETTINGS["distributional-dp"] = {"atoms": 9, "stocks": 7}
 OFFLINE = {"NoraHybrid", "Noah"}
-REFERENCE_ONLY, SCALED_ONLY = {"InexactPolicyIteration", "LinearProgram"}, {"DeepIwocs", "DeepTraining"}
+REFERENCE_ONLY, SCALED_ONLY = (
+    {"InexactPolicyIteration", "LinearProgram"},
+    {"DeepIwocs", "DeepTraining", "StockQuantileAgent"},
+)
 FEW = {"iterations": 3, "updates": 3, "batch": 8, "hidden": 4}
 DEEP = {
     "DeepTraining": {"training": FEW},
@@ -27,6 +30,17 @@ PREFERENCE = {"upper": "preference", "lower_steps": 1}
 OWN = {
     "Parl": {**PREFERENCE, "lower": "gradient", "route": "implicit"},
     "SampledParl": {**PREFERENCE, "truncation": 3, "lower_batch": 4, "upper_batch": 2, "curvature_batch": 2},
+}
+QUANTILES = {
+    "StockQuantileAgent": {
+        "truncation": 6,
+        "updates": 3,
+        "batch": 4,
+        "width": 8,
+        "minibatch": 8,
+        "copy_every": 2,
+        "buffer": 40,
+    }
 }
 CASES = [
     (entry.name, name, room)
@@ -48,7 +62,8 @@ def test_resume_is_exact(method, algorithm, room):
         model = make("riverswim", horizon=4)
     else:
         model = make("riverswim", gamma=0.9, horizon=8 if algorithm.endswith("BackwardInduction") else None)
-    cls, settings = algorithm_class(entry, algorithm, room), dict((DEEP | OWN).get(algorithm, SETTINGS.get(method, {})))
+    cls = algorithm_class(entry, algorithm, room)
+    settings = dict((DEEP | OWN | QUANTILES).get(algorithm, SETTINGS.get(method, {})))
     if algorithm in OFFLINE:
         settings["offline"] = "half-optimal:5"
 
@@ -56,7 +71,7 @@ def test_resume_is_exact(method, algorithm, room):
         if algorithm in DEEP:
             return Worlds(Pendulum(), truncation=5)
         base = default_access(entry.access_of(algorithm), model)
-        return base if room == "reference" else base.replicate(3)
+        return base if room == "reference" else base.replicate(1 if algorithm in QUANTILES else 3)
 
     whole = assert_resume_exact(
         lambda: make_algorithm(cls, settings, model), access, 3 if algorithm in OWN else 2, seed=5

@@ -13,6 +13,9 @@ from polytheory.lab.estimates.exponents import pure_error_test as pure_error_tes
 from polytheory.lab.estimates.logs import Logs as Logs
 from polytheory.lab.estimates.logs import mean_logs as mean_logs
 from polytheory.lab.estimates.logs import passage_logs as passage_logs
+from polytheory.lab.estimates.objectives import Judged as Judged
+from polytheory.lab.estimates.objectives import held_out_returns as held_out_returns
+from polytheory.lab.estimates.objectives import judged as judged
 from polytheory.lab.estimates.passage import Passages as Passages
 from polytheory.lab.estimates.passage import passages as passages
 from polytheory.lab.estimates.sequential import Verdict as Verdict
