@@ -37,7 +37,8 @@ import numpy as np
 from polytheory._typing import Float
 from polytheory.access import Spec
 from polytheory.exploration.episodic import check_spec, value_caps
-from polytheory.models.factor_ambiguity import check_fail_state, check_learner, factor_features, radii_of, reference_of
+from polytheory.exploration.robust import DrRpoSettings
+from polytheory.models.factor_ambiguity import check_fail_state, factor_features, radii_of, reference_of
 from polytheory.reference.exploration.actors import StagedPolicy, mirror_step
 from polytheory.reference.exploration.critics import Seen, gram
 from polytheory.reference.exploration.episodic import EpisodicLearner, EpisodicState, staged_rewards
@@ -92,33 +93,8 @@ def robust_critic(
 
 
 @dataclass(frozen=True, eq=False)
-class DrRpo(EpisodicLearner):
-    """DR-RPO. Fields as in `EpisodicLearner` (``episodes``, ``delta`` are without use here), and:
-
-    Fields:
-        phi: [S, A, d] weights of the factors, see `factor_features`; None is one factor for every pair, sets by (s, a).
-        bonus_scale: beta, the factor of the bonus, >= 0; 0.1 to 1 in the experiments of the sister papers.
-        kind: one of `factor_ambiguity.KINDS`. radius: a number, [d] or [H, d]; for the penalised kinds the price.
-        eta: price of the relative entropy to the reference policy, >= 0, in units of the value.
-        reference: [H, S, A] > 0, or None for the uniform policy.
-        moving_reference: pay for leaving the policy of the episode before (mirror descent) in place of ``reference``.
-        fail_state: a state known to pay nothing for ever, or None.
-        centred: see `factor_values`. pessimistic: subtract the bonus, for data that are given (``offline``).
-    """
-
-    bonus_scale: float = 0.1
-    kind: str = "tv"
-    radius: Any = 0.2
-    eta: float = 0.05
-    reference: Table | None = None
-    moving_reference: bool = False
-    fail_state: int | None = None
-    centred: bool = False
-    pessimistic: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_learner(self)
+class DrRpo(DrRpoSettings, EpisodicLearner):
+    """DR-RPO. Fields as in `DrRpoSettings`."""
 
     def init(self, access: Any, seed: int, replica: int = 0) -> EpisodicState:
         """The critic of the offline data (or of none), and its policy."""

@@ -1,9 +1,4 @@
-"""Scores that are robust over reward models or environments, domain by domain: the language-model form of DR-RPO.
-
-Together with a KL to the reference policy (`kl_in_score`, `kl_in_reward` or a KL loss) any loss of this family then climbs
-the reference-regularised worst-case value. See `polytheory.scaled.robust.mixtures` for the formulas; a reconstruction, as
-DR-RPO itself [gu2025, abstract].
-"""
+"""Scores that are robust over reward models or environments, in torch; the reference says what they are for."""
 
 from __future__ import annotations
 
@@ -26,15 +21,7 @@ Columns = dict[str, Any]
 def worst_mixture_score(
     columns: Columns, *, kind: str = "tv", radius: Any = 0.1, nominal: Any = None, ridge: float = 0.0
 ) -> Columns:
-    """Scores [n] under the worst mixture of M reward models near the nominal one; the batch is not split.
-
-    Args:
-        columns: ``scores`` [n, M] by model; ``domains`` [n, d] weights of the prompt's domains, if there is more than one.
-        kind, radius: the set of mixtures of every domain, see `factor_ambiguity.KINDS`. nominal: its centre, [M] or [d, M];
-            None is uniform. ridge: of the regression of scores on domains, >= 0.
-
-    Raises `SettingError`, `ShapeError`, `NotStochasticError`, `UnknownNameError`, `ColumnError`.
-    """
+    """Scores [n] under the worst mixture of M reward models near the nominal one; arguments as in the reference."""
     check_radius(kind, radius)
     (scores,) = need(columns, "scores")
     domains = columns.get("domains")

@@ -10,7 +10,8 @@ import torch
 
 from polytheory._typing import Float
 from polytheory.access import Spec
-from polytheory.models.factor_ambiguity import check_fail_state, check_learner, factor_features, radii_of, reference_of
+from polytheory.exploration.robust import DrRpoSettings
+from polytheory.models.factor_ambiguity import check_fail_state, factor_features, radii_of, reference_of
 from polytheory.scaled.exploration.actors import StagedPolicy, mirror_step
 from polytheory.scaled.exploration.critics import Seen, gram
 from polytheory.scaled.exploration.episodic import EpisodicLearner, EpisodicState, Many, check_spec
@@ -77,22 +78,8 @@ def robust_critic(
 
 
 @dataclass(frozen=True, eq=False)
-class DrRpo(EpisodicLearner):
+class DrRpo(DrRpoSettings, EpisodicLearner):
     """DR-RPO; fields as in the reference."""
-
-    bonus_scale: float = 0.1
-    kind: str = "tv"
-    radius: Any = 0.2
-    eta: float = 0.05
-    reference: Any = None
-    moving_reference: bool = False
-    fail_state: int | None = None
-    centred: bool = False
-    pessimistic: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_learner(self)
 
     def init(self, access: Any, seed: int, replica: int = 0) -> EpisodicState:
         """The critics of the offline data (or of none), and their policies."""
