@@ -62,11 +62,12 @@ def train_model(
 def _leave_behind(trained: Any, folder: Path, live: Any, json: bool) -> None:
     """The model, the report and what is printed at the end."""
     from polytheory.cli._output import print_json
-    from polytheory.lab.training.models import save_model
+    from polytheory.lab.training.models import save_model, save_reward_model
     from polytheory.lab.training.page import write_card, write_page
 
     recipe = trained.recipe
     save_model(trained, folder / "model")
+    save_reward_model(trained, folder / "reward-model")
     write_card(trained, folder / "model")
     page = write_page(trained, folder)
     facts: dict[str, Any] = {

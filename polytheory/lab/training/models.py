@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import warnings
 from inspect import signature
@@ -13,6 +14,7 @@ import torch
 from polytheory.errors import PolytheoryError, SettingError, require
 from polytheory.lab.training.recipe import Start
 from polytheory.scaled.language.adapters import Lora, adapted, add_adapters, merged
+from polytheory.scaled.language.reward_model import RewardModel
 from polytheory.scaled.language.tiny import character_tokenizer, tiny_model
 
 DTYPES = ("float32", "bfloat16")
@@ -128,6 +130,29 @@ def save_model(trained: Any, folder: Path) -> None:
         trained.tokenizer.save_pretrained(folder)
     except OSError as error:
         raise PolytheoryError(f"cannot write the model to {folder}: {error.strerror or error}") from error
+
+
+def save_reward_model(trained: Any, folder: Path) -> None:
+    """The reward model as transformers reads it, a sequence classifier with one label; adapters merged.
+
+    A run without one, or with one that is no `RewardModel`, writes nothing. Raises `PolytheoryError` when the disk refuses, or
+    for an architecture that transformers knows no classifier of.
+    """
+    reward = getattr(trained.run.state, "reward_model", None)
+    if not isinstance(reward, RewardModel):
+        return
+    transformers, trunk = require("transformers", "lm"), merged(reward.trunk)
+    config = copy.deepcopy(trunk.config)
+    config.num_labels, config.pad_token_id = 1, trained.tokenizer.pad_token_id
+    try:
+        made = transformers.AutoModelForSequenceClassification.from_config(config, dtype=trunk.dtype)
+        made.base_model.load_state_dict(trunk.base_model.state_dict())
+        with torch.no_grad():
+            made.score.weight.copy_(reward.head[None])
+        made.save_pretrained(folder)
+        trained.tokenizer.save_pretrained(folder)
+    except (OSError, ValueError, AttributeError, RuntimeError) as error:
+        raise PolytheoryError(f"cannot write the reward model to {folder}: {_one_line(error)}") from error
 
 
 def _one_line(error: BaseException) -> str:

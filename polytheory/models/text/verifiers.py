@@ -23,10 +23,8 @@ def exact_match(completions: Sequence[str], *, answer: Sequence[str], **_: Any) 
 
 def in_place(completions: Sequence[str], *, answer: Sequence[str], **_: Any) -> list[float]:
     """Share of characters that stand where the answer has them, of the longer of the two; 1 for the answer alone."""
-    return [
-        sum(x == y for x, y in zip(c, a, strict=False)) / max(len(c), len(a), 1)
-        for c, a in zip(completions, answer, strict=True)
-    ]
+    pairs = zip(completions, answer, strict=True)
+    return [sum(x == y for x, y in zip(c, a, strict=False)) / max(len(c), len(a)) if c or a else 1.0 for c, a in pairs]
 
 
 def countdown(completions: Sequence[str], *, numbers: Sequence[str], target: Sequence[str], **_: Any) -> list[float]:

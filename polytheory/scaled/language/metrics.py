@@ -10,6 +10,7 @@ import torch
 from polytheory._typing import Bool, Float
 from polytheory.errors import DivergedError, MismatchError
 from polytheory.scaled.language.ranks import Ranks
+from polytheory.scaled.posttraining.advantages import group_index, group_total
 from polytheory.scaled.posttraining.composition import Use
 from polytheory.scaled.posttraining.kl import k3
 from polytheory.scaled.posttraining.losses import over_tokens, token_log_ratio
@@ -100,7 +101,8 @@ class Tally:
     method has one; ``kl_old`` to the law that sampled, at the step's last update, where it has several;
     ``clip_ratio/low_mean``, ``high_mean``, ``region_mean``, or ``cispo_clip_ratio``: share of terms that the clip keeps
     from the gradient (that it caps);
-    ``sampling/importance_sampling_ratio/*`` of a correction's weights.
+    ``sampling/importance_sampling_ratio/*`` of a correction's weights; ``lower/deviation`` of a KL in the score: mean distance
+    of ``r - beta log(pi / ref)`` from its mean over the group, 0 where the policy is the best for r.
     """
 
     def __init__(self, recipe: Sequence[Use], ranks: Ranks | None = None):
@@ -126,6 +128,10 @@ class Tally:
         for use in self.recipe:
             if use.part in ("ppo_clip", "gspo"):
                 self._clipped(columns, use.part == "gspo", use.settings["eps_low"], use.settings["eps_high"])
+            elif use.part == "kl_in_score" and not update:
+                index, count = group_index(columns["group"])
+                score = columns["score"].double()  # the part took beta d off already
+                self._add("lower/deviation", (score - group_total(score, index) / count).abs(), mask[:, 0])
             elif use.part == "cispo":
                 ratio, a = token_log_ratio(columns, "log_probs_old").exp(), over_tokens(columns["advantages"], mask)
                 self._add("cispo_clip_ratio", (ratio > use.settings["ratio_high"]) & (a > 0), mask)

@@ -6,9 +6,12 @@ import json
 
 import pytest
 import torch
+from numpy.testing import assert_allclose
+from transformers import AutoModelForSequenceClassification
 
 from polytheory.cli.main import call
 from polytheory.errors import SettingError, UnknownNameError
+from polytheory.lab.training.models import save_reward_model
 from polytheory.lab.training.page import page
 from polytheory.lab.training.recipe import read
 from polytheory.lab.training.train import make_algorithm, train
@@ -57,6 +60,39 @@ def test_a_killed_training_ends_in_the_same_weights(tmp_path):
     html = page(again)
     assert "Reward model and teacher" in html
     assert "true_score" in again.run.history.names
+
+
+@pytest.mark.parametrize("lora", [{}, {"lora_rank": 2}])
+def test_the_reward_model_is_one_that_transformers_reads(tmp_path, lora):
+    done = train(read("parl", {**SMALL, "reward_step_size": 1e-2, **lora}))
+    save_reward_model(done, tmp_path)
+    reward = done.run.state.reward_model
+    prompts = done.tokenizer(["Q201375=", "Q998877="], return_tensors="pt").input_ids
+    answers = done.tokenizer(["012357", "012345"], return_tensors="pt").input_ids
+    columns = {
+        "prompt_ids": prompts, "prompt_mask": torch.ones_like(prompts, dtype=torch.bool), "actions": answers,
+        "mask": torch.ones_like(answers, dtype=torch.bool),
+    }  # fmt: skip
+    own = reward(columns).detach()
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    with torch.no_grad():
+        found = again(input_ids=torch.cat([prompts, answers], 1)).logits[:, 0]
+    assert float(own.abs().max()) > 1e-4
+    assert_allclose(found, own, atol=1e-5)  # float32, another order of sums
+
+
+def test_a_run_without_a_reward_model_writes_none(tmp_path):
+    plain = {k: x for k, x in SMALL.items() if not k.startswith(("upper", "reward"))}
+    save_reward_model(train(read("rloo", plain)), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_both_levels_keep_float32_masters_of_bfloat16():
+    done = train(read("parl", {**SMALL, "dtype": "bfloat16", "follow": "adamw", "mismatch_tolerance": "none"}))
+    state = done.run.state
+    assert next(state.reward_model.trunk.parameters()).dtype == torch.bfloat16
+    assert all(p.dtype == torch.float32 for p in state.reward_optimizer.params)
+    assert done.run.history.last("upper/grad_norm") > 0
 
 
 def test_the_ablation_is_one_key():

@@ -189,6 +189,36 @@ def test_the_policy_follows_the_reward_model_and_the_true_score_is_told():
     assert not np.allclose(true, learned)
 
 
+def test_the_deviation_is_nothing_at_the_optimum_of_the_lower_level():
+    """The tilted law of a tabular model, as its logits: r - beta log(pi / ref) is then the same for every completion."""
+    lm, beta = TabularLM(), 0.5
+    count = lm.reward(lambda y: y.count(1))
+    ref = np.zeros((lm.C, lm.V))
+    start, best = TableModel(lm), TableModel(lm)
+    with torch.no_grad():
+        best.head.weight[:, : lm.C] = torch.tensor(lm.logits_of(lm.tilted(ref, count, beta)).T)
+
+    class Ones(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.nu = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
+
+        def forward(self, columns):
+            return self.nu * ((columns["actions"] == 1) & columns["mask"]).sum(1)
+
+    design = RewardDesign("choices", upper_every=5, reward_step_size=1e-300, reward_decay=0.0)
+    found = {}
+    for name, model in (("start", start), ("best", best)):
+        method = Grpo(policy=CausalPolicy(start, lm.eos), beta=beta, prompts=4, **RLOO)
+        made = DesignFinetune(method, Sgd(1e-9), design=design, reward_model=Ones())
+        state = made.init(TokenWorld(lm), 0)
+        state.model.load_state_dict(model.state_dict())
+        _, info = made.step(state, TokenWorld(lm))
+        found[name] = float(info["lower/deviation"])
+    assert found["best"] < 1e-12
+    assert found["start"] > 0.1
+
+
 def test_answers_are_bernoulli_draws_read_from_both_sides():
     made = trainer(RewardDesign("choices", teacher_scale=2.0, upper_group=3, upper_prompts=4000))
     u = torch.tensor([0.0, 0.5, 0.5]).repeat(4000)

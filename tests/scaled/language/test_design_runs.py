@@ -17,6 +17,7 @@ from polytheory.models.tabular_lm import TabularLM
 from polytheory.models.text.tasks import task
 from polytheory.models.text.verifiers import in_place
 from polytheory.run import run
+from polytheory.scaled.language import ranks as processes
 from polytheory.scaled.language.design import DesignFinetune, RewardDesign
 from polytheory.scaled.language.optimiser import AdamW, Sgd
 from polytheory.scaled.language.policy import CausalPolicy
@@ -133,6 +134,13 @@ def test_bad_settings_are_one_line(settings, text):
     with pytest.raises(SettingError, match=text) as caught:
         RewardDesign(**settings)
     assert "\n" not in str(caught.value)
+
+
+def test_several_processes_are_refused(words, monkeypatch):
+    monkeypatch.setattr(processes, "current", lambda: processes.Ranks(0, 2))
+    access, policy = words
+    with pytest.raises(SettingError, match="launched were 2"):
+        parl(policy).init(access(), 0)
 
 
 def test_bad_partners_are_one_line(words):

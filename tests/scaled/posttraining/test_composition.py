@@ -29,6 +29,7 @@ RELATIVES = {
     "dapo": (ODD, {"dynamic": True, "rounds": 4, "group_size": 3, "normalisation": "token_mean", "beta": 0.0}),
     "overlong": (ONES, {"overlong": 2, "max_length": 3, "normalisation": "token_sum", "step_size": 0.05}),
     "gspo": (ONES, {"surrogate": "gspo", "updates": 3, "kl": "k1"}),
+    "kl in score": (ONES, {"advantage": "rloo", "surrogate": "reinforce", "kl": "in_score", "beta": 0.3}),
     "cispo": (ONES, {"surrogate": "cispo", "correction": "mask", "kl": "rho_k3", "updates": 2}),
     "rloo": (ONES, {"surrogate": "reinforce", "advantage": "rloo", "normalisation": "seq_sum", "correction": "truncate",
                     "correction_unit": "sequence"}),
