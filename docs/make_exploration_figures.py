@@ -10,7 +10,6 @@ optimism. Every number goes to a JSON file beside the picture as soon as it is k
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 from polytheory import models
 from polytheory.access import Online
 from polytheory.errors import require
-from polytheory.lab.pool import each
+from polytheory.lab.pool import complete
 from polytheory.models.random_models import random_linear
 from polytheory.proofs_check.claims import Room
 from polytheory.proofs_check.exploration.learning_claims import curves, slope
@@ -186,21 +185,6 @@ def _pyplot() -> Any:
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.hashsalt": "polytheory", "svg.fonttype": "none"})
     return require("matplotlib.pyplot", "lab")
-
-
-def complete(work: Any, jobs: dict[str, tuple], path: Path, about: dict[str, Any], workers: int, fresh: bool) -> dict:
-    """Results by key: those of the file where its settings are these, and of the jobs that are missing there."""
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() and not fresh else {}
-    done = {k: x for k, x in kept.get("cells", {}).items() if k in jobs} if kept.get("about") == about else {}
-    missing = [key for key in jobs if key not in done]
-    for i, found in each(work, [jobs[key] for key in missing], workers):
-        if isinstance(found, Exception):
-            raise found
-        done[missing[i]] = found
-        print(f"{missing[i]}: {found.get('slope', found.get('episodes'))}", flush=True)
-        text = json.dumps({"about": about, "cells": {key: done[key] for key in jobs if key in done}}, indent=1)
-        path.write_text(text + "\n", encoding="utf-8")
-    return {key: done[key] for key in jobs}
 
 
 def main() -> None:

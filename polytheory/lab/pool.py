@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 from typing import Any
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -43,6 +45,35 @@ def each(work: Callable[..., Any], jobs: Sequence[tuple], workers: int) -> Itera
         _stop(pool)
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def complete(
+    work: Callable[..., Any],
+    jobs: dict[str, tuple],
+    path: Path,
+    about: dict[str, Any],
+    workers: int,
+    fresh: bool = False,
+) -> dict[str, Any]:
+    """Results by key, for figures that take minutes: what the JSON file at ``path`` has already is not run again.
+
+    Args:
+        work, workers: as for `each`; results must be JSON values.
+        jobs: arguments of each result.
+        path: written after every result. about: settings that are the same for all; a file with others counts for nothing.
+        fresh: run everything again.
+    """
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() and not fresh else {}
+    done = {k: x for k, x in kept.get("cells", {}).items() if k in jobs} if kept.get("about") == about else {}
+    missing = [key for key in jobs if key not in done]
+    for i, found in each(work, [jobs[key] for key in missing], workers):
+        if isinstance(found, Exception):
+            raise found
+        done[missing[i]] = found
+        print(missing[i], flush=True)
+        text = json.dumps({"about": about, "cells": {key: done[key] for key in jobs if key in done}}, indent=1)
+        path.write_text(text + "\n", encoding="utf-8")
+    return {key: done[key] for key in jobs}
 
 
 def _start() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 import os
@@ -10,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from polytheory.lab.pool import each
+from polytheory.lab.pool import complete, each
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -54,7 +55,7 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path):
     """A killed parent cannot stop its workers: they must notice themselves."""
     code = f"""
 import os, pathlib, sys, time
-from polytheory.lab.pool import each
+from polytheory.lab.pool import complete, each
 if __name__ == "__main__":
     for i, pid in each(eval, [("__import__('os').getpid()",), ("__import__('time').sleep(600)",)], 2):
         pathlib.Path({str(tmp_path / "pid")!r} + ".part").write_text(str(pid))
@@ -90,3 +91,15 @@ def _until(done) -> None:
 def test_results_come_with_the_number_of_their_job():
     jobs = [(k,) for k in range(6)]
     assert sorted(each(math.factorial, jobs, 2)) == [(k, math.factorial(k)) for k in range(6)]
+
+
+def test_what_a_file_has_is_not_run_again(tmp_path):
+    path, jobs = tmp_path / "cells.json", {"8": (2, 3), "9": (3, 2)}
+    first = complete(pow, {"8": (2, 3)}, path, {"of": 1}, 1)
+    assert first == {"8": 8}
+    path.write_text(path.read_text().replace('"8": 8', '"8": -8'))  # seen again, so not computed again
+    assert complete(pow, jobs, path, {"of": 1}, 1) == {"8": -8, "9": 9}
+    assert json.loads(path.read_text()) == {"about": {"of": 1}, "cells": {"8": -8, "9": 9}}
+    assert complete(pow, jobs, path, {"of": 2}, 1) == {"8": 8, "9": 9}  # other settings
+    path.write_text(path.read_text().replace('"8": 8', '"8": -8'))
+    assert complete(pow, jobs, path, {"of": 2}, 1, fresh=True) == {"8": 8, "9": 9}
