@@ -67,8 +67,8 @@ def plan(
         exact: all atoms and stocks as Fractions (small models with a horizon).
         rewards: vector rewards of transitions [S, A, S, m] in place of the model's own; a grid then keeps utilities. None
             takes those of a `VectorMDP` for an objective of several quantities.
-        stocks: with ``exact=True``, initial stocks to choose from; default minus every return that some policy can see.
-            Else the number of nodes.
+        stocks: with ``exact=True``, initial stocks to choose from (a saddle point begins at the first and takes any); default
+            minus every return that some policy can see. Else the number of nodes.
         resolution: of the reported law, as in `return_law`: what a grid's policy collects is followed to this, coarser where
             discounted vectors have too many outcomes.
         clock, insist: as in `DistributionalValueIteration`. grid: its other fields, ``representation=``, ``atoms=``, ...
