@@ -72,6 +72,10 @@ class Design:
         """The features as an array, checked."""
         return reward_features(self.features, S, A)
 
+    def done(self, state: Any) -> bool:
+        """An ascent is never done by itself."""
+        return False
+
     def start(self, m: int) -> Float[np.ndarray, " m"]:
         """The first parameters, checked."""
         nu = np.zeros(m) if self.nu0 is None else np.array(self.nu0, dtype=float)
@@ -167,6 +171,12 @@ class SampledDesign(Design):
                 raise SettingError(f"{name} = {getattr(self, name)}; it must be positive and finite")
         if self.term not in TERMS:
             raise UnknownNameError("distribution term", self.term, TERMS)
+
+
+def check_discounted(gamma: float) -> None:
+    """Raises `SettingError` unless ``gamma < 1``."""
+    if gamma >= 1:
+        raise SettingError(f"gamma = {gamma}; sampled reward design discounts: make the model with gamma < 1")
 
 
 def reward_features(features: Any, S: int, A: int) -> Float[np.ndarray, "S A m"]:

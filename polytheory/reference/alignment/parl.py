@@ -159,10 +159,6 @@ class Parl(ExactDesign):
         """The lower level's policy."""
         return TabularPolicy(np.exp(log_policy(state.theta)))
 
-    def done(self, state: ParlState) -> bool:
-        """An ascent is never done by itself."""
-        return False
-
 
 def designed(features: Float[np.ndarray, "S A m"], nu: Float[np.ndarray, " m"]) -> Float[np.ndarray, "S A"]:
     """``r_nu = features . nu``."""

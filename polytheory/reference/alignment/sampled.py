@@ -10,7 +10,6 @@ import numpy as np
 from polytheory._typing import Float
 from polytheory.access import Grant, Key, Requests
 from polytheory.algorithm import Info
-from polytheory.errors import SettingError
 from polytheory.reference.alignment.conjugate import conjugate_gradients
 from polytheory.reference.alignment.trajectory import (
     entropy_part,
@@ -23,7 +22,7 @@ from polytheory.reference.alignment.trajectory import (
     without_own,
 )
 from polytheory.reference.alignment.upper import label_likelihood, label_residual, teacher
-from polytheory.reward_design import SampledDesign
+from polytheory.reward_design import SampledDesign, check_discounted
 from polytheory.streams import row_ids, uniforms
 from polytheory.trajectories import Trajectories
 
@@ -62,10 +61,7 @@ class SampledParl(SampledDesign):
 
     def init(self, access: Any, seed: int, replica: int = 0) -> SampledState:
         """At ``nu0`` and the first policy, nothing sampled yet. Raises `SettingError` without a discount below 1."""
-        if access.spec.gamma >= 1:
-            raise SettingError(
-                f"gamma = {access.spec.gamma}; sampled reward design discounts: make the model with gamma < 1"
-            )
+        check_discounted(access.spec.gamma)
         nu = self.start(self.features_of(access.spec.S, access.spec.A).shape[2])
         theta = np.array(self.policy.theta, dtype=float)
         return SampledState(nu, theta, np.zeros_like(nu), np.nan, 0, 0, 0, seed, replica)
@@ -147,7 +143,3 @@ class SampledParl(SampledDesign):
         """A batch of episodes from the stream of this use."""
         ids = row_ids(state.replica, np.arange(batch))
         return access.rollouts(policy, Requests(ids, self.truncation), Key(state.seed, f"parl/{use}", state.t))
-
-    def done(self, state: SampledState) -> bool:
-        """A learner is never done by itself."""
-        return False

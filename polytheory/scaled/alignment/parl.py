@@ -155,10 +155,6 @@ class Parl(ExactDesign):
         _, S, A = state.theta.shape
         return TabularSoftmax(state.theta.flatten(1), S, A)
 
-    def done(self, state: ParlState) -> bool:
-        """An ascent is never done by itself."""
-        return False
-
 
 def designed(features: Float[torch.Tensor, "S A m"], nu: Float[torch.Tensor, "*n m"]) -> Float[torch.Tensor, "*n S A"]:
     """``r_nu = features . nu``."""

@@ -11,8 +11,7 @@ import torch
 from polytheory._typing import Float, Int
 from polytheory.access import Grant, Key, Requests
 from polytheory.algorithm import Info
-from polytheory.errors import SettingError
-from polytheory.reward_design import SampledDesign
+from polytheory.reward_design import SampledDesign, check_discounted
 from polytheory.scaled.alignment.conjugate import conjugate_gradients
 from polytheory.scaled.alignment.trajectory import (
     entropy_part,
@@ -53,10 +52,7 @@ class SampledParl(SampledDesign):
 
     def init(self, access: Any, seed: int, replica: int = 0) -> SampledState:
         """At ``nu0`` and the first policy, nothing sampled yet. Raises `SettingError` without a discount below 1."""
-        if access.spec.gamma >= 1:
-            raise SettingError(
-                f"gamma = {access.spec.gamma}; sampled reward design discounts: make the model with gamma < 1"
-            )
+        check_discounted(access.spec.gamma)
         n, place = access.replicas, access.device
         nu = torch.as_tensor(self.start(self.features_of(access.spec.S, access.spec.A).shape[2]), device=place).repeat(
             n, 1
@@ -146,10 +142,6 @@ class SampledParl(SampledDesign):
         """A batch of episodes of every replica from the stream of this use."""
         ids = row_ids(state.replica.numpy(force=True).repeat(batch), np.tile(np.arange(batch), access.replicas))
         return access.rollouts(policy, Requests(ids, self.truncation), Key(state.seed, f"parl/{use}", state.t))
-
-    def done(self, state: SampledState) -> bool:
-        """A learner is never done by itself."""
-        return False
 
 
 def rewards_of(features: Float[torch.Tensor, "S A m"], nu: Float[torch.Tensor, "n m"]) -> Float[torch.Tensor, "n S A"]:
