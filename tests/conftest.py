@@ -1,11 +1,14 @@
-"""Test set-up: array annotations are checked by beartype, torch uses one thread."""
+"""Test set-up: array annotations are checked by beartype on a sample of the calls, torch uses one thread."""
 
 from __future__ import annotations
 
+import sampled_checks
 from jaxtyping import install_import_hook
 
+sampled_checks.install()
 install_import_hook("polytheory", "beartype.beartype")
 
+import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
@@ -14,3 +17,9 @@ settings.register_profile(
     "default", deadline=None, max_examples=50, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("default")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Every test checks the first calls of each function anew."""
+    sampled_checks.begin_test()

@@ -24,7 +24,7 @@ def each(work: Callable[..., Any], jobs: Sequence[tuple], workers: int) -> Itera
     result. One worker means this process: nothing is started.
     """
     if workers == 1 or len(jobs) <= 1:
-        _one_thread()
+        _one_thread()  # elsewhere the libraries read it from the environment as they load
         for i, job in enumerate(jobs):
             yield i, work(*job)
         return
@@ -79,7 +79,6 @@ def complete(
 def _start() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _one_thread()
 
 
 def _end_with_parent() -> None:
