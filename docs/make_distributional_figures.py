@@ -1,5 +1,4 @@
-"""Figures of the distributional page:
-`python docs/make_distributional_figures.py [--steps 70] [--seeds 3] [--small] [--out FOLDER]`.
+"""Figures of the distributional page: `python docs/make_distributional_figures.py [--small] [--out FOLDER]`.
 
 1. Return laws of the risk-neutral policy, the best policy of stage and state, and the stock-augmented one, side by side.
 2. One stock-conditioned quantile network, deployed for several tau: the exact CVaR of what it does against the optimum, on two
@@ -66,11 +65,12 @@ def laws_of(name: str, text: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-LAKE: dict[str, Any] = {
-    "reward_schedule": (10, -10, -1),
-    "success_rate": 0.6,
-}  # goal, hole, ice; how often a step goes as meant
-LAKE_STEPS, POLE_STEPS, HELD_OUT, PLAYED = 20, 100, 400, 200
+# rewards of goal, hole and ice; how often a step goes as meant
+LAKE: dict[str, Any] = {"reward_schedule": (10, -10, -1), "success_rate": 0.6}
+LAKE_STEPS, POLE_STEPS = 20, 50
+RUNS = {"wager": (20, 3), "toll-road": (70, 3), "FrozenLake": (50, 2)}  # steps of training, seeds
+POLE_RUN = 40
+HELD_OUT, PLAYED = 400, 400  # episodes of the estimate; of each initial stock that is tried
 
 
 def world(name: str) -> tuple[Any, Any, dict[str, Any]]:
@@ -84,54 +84,38 @@ def world(name: str) -> tuple[Any, Any, dict[str, Any]]:
     return model, Online(model).replicate(1), {"stock_range": (-high, -low), "bins": round(high - low) + 1}
 
 
-def train(name: str, seed: int, steps: int, points: int, played: int) -> dict[str, Any]:
-    """Exact CVaR of what one network does for each tau, while it learns."""
+def train(name: str, seed: int, steps: int, played: int) -> dict[str, Any]:
+    """Exact CVaR of what one network does for each tau, beside the optimum and the risk-neutral policy."""
     model, access, settings = world(name)
     agent = StockQuantileAgent("cvar:0.25", **settings)
     state = agent.init(access, seed)
-    rows: dict[str, Any] = {
-        "seed": seed,
-        "episodes": [],
-        "optimum": {t: float(plan(model, CVaR(t)).value) for t in TAUS},
-    }
-    neutral = plan(model, "mean").law
-    rows["risk-neutral"] = {t: float(CVaR(t).of_return(neutral.atoms, neutral.probs)) for t in TAUS}
-    rows["deployed"] = {t: [] for t in TAUS}
-    for k in range(steps):
+    for _ in range(steps):
         state, _ = agent.step(state, access)
-        if (k + 1) % max(steps // points, 1) == 0:
-            rows["episodes"].append((k + 1) * agent.batch)
-            for t in TAUS:
-                law = return_law(model, agent.deploy(state, CVaR(t), access, episodes=played).on_arrays())
-                rows["deployed"][t].append(float(CVaR(t).of_return(law.atoms, law.probs)))
-            print(
-                name, seed, rows["episodes"][-1], {t: round(x[-1], 3) for t, x in rows["deployed"].items()}, flush=True
-            )
+    neutral = plan(model, "mean").law
+    policies = {t: agent.deploy(state, CVaR(t), access, episodes=played) for t in TAUS}
+    laws = {t: return_law(model, policy.on_arrays()) for t, policy in policies.items()}
+    rows: dict[str, Any] = {
+        "seed": seed, "episodes": steps * agent.batch,
+        "stock": {t: float(policy.initial[0]) for t, policy in policies.items()},
+        "deployed": {t: round(float(CVaR(t).of_return(law.atoms, law.probs)), 3) for t, law in laws.items()},
+        "optimum": {t: round(float(plan(model, CVaR(t)).value), 3) for t in TAUS},
+        "risk-neutral": {t: round(float(CVaR(t).of_return(neutral.atoms, neutral.probs)), 3) for t in TAUS},
+    }  # fmt: skip
+    print(name, rows, flush=True)
     return rows
 
 
-def train_pole(steps: int, points: int, held_out: int, played: int) -> dict[str, Any]:
-    """CVaR at 1/4 of held-out returns on CartPole, with intervals, of agents that are trained for it and for the mean."""
-    access, judge = VectorEnvs("CartPole-v1", 32, gamma=1.0, horizon=POLE_STEPS), CVaR(0.25)
-    rows: dict[str, Any] = {}
-    for text in ("cvar:0.25", "mean"):
-        agent = StockQuantileAgent(text, (-float(POLE_STEPS), 0.0), bins=26, copy_every=40, decay=25)
-        state, found = agent.init(access, 0), {"episodes": [], "value": [], "low": [], "high": [], "mean": []}
-        for k in range(steps):
-            state, _ = agent.step(state, access)
-            if (k + 1) % max(steps // points, 1) == 0:
-                policy = agent.deploy(state, text, access, episodes=played)
-                returns = held_out_returns(access, policy, held_out, POLE_STEPS)
-                entry = {
-                    "episodes": (k + 1) * agent.batch,
-                    **judged(judge, returns)._asdict(),
-                    "mean": float(returns.mean()),
-                }
-                for name, x in entry.items():
-                    found[name].append(x)
-                print("CartPole", text, entry, flush=True)
-        rows[text] = found
-    return rows
+def train_pole(text: str, steps: int, held_out: int, played: int) -> dict[str, Any]:
+    """CVaR at 1/4 of held-out returns on CartPole, with its interval, of an agent that is trained for an objective."""
+    access = VectorEnvs("CartPole-v1", 32, gamma=1.0, horizon=POLE_STEPS)
+    agent = StockQuantileAgent(text, (-float(POLE_STEPS), 0.0), bins=26, copy_every=40, decay=20)
+    state = agent.init(access, 0)
+    for _ in range(steps):
+        state, _ = agent.step(state, access)
+    returns = held_out_returns(access, agent.deploy(state, text, access, episodes=played), held_out, POLE_STEPS)
+    found = {"episodes": steps * agent.batch, **judged(CVaR(0.25), returns)._asdict(), "mean": float(returns.mean())}
+    print("CartPole", text, found, flush=True)
+    return found
 
 
 def draw_laws(found: list[dict[str, Any]], path: Path) -> None:
@@ -152,25 +136,33 @@ def draw_laws(found: list[dict[str, Any]], path: Path) -> None:
 
 
 def draw_training(found: dict[str, list[dict[str, Any]]], pole: dict[str, Any], path: Path) -> None:
-    """Deployed CVaR against episodes: the middle seed with the others around it, optima dashed."""
+    """What agents deploy, one dot a seed, between the risk-neutral policy and the optimum."""
     plt = _pyplot()
-    figure, axes = plt.subplots(2, 2, figsize=(8.4, 6.0), layout="constrained")
-    for axis, (name, runs) in zip(axes.flat, found.items(), strict=False):
-        for t, colour in zip(TAUS, (*COLOURS, "#9c4a7d"), strict=True):
-            values = np.sort([run["deployed"][t] for run in runs], axis=0)
-            axis.plot(runs[0]["episodes"], values[len(values) // 2], color=colour, label=f"tau = {t:g}")
-            axis.fill_between(runs[0]["episodes"], values[0], values[-1], color=colour, alpha=0.15, linewidth=0)
-            axis.axhline(runs[0]["optimum"][t], color=colour, linestyle="--", linewidth=1)
-        axis.set(xlabel="episodes", title=name)
-        axis.set_ylabel("exact CVaR of the deployed policy")
-    axes[0][0].legend(fontsize=8, loc="center right")
-    axis = axes[1][1]
-    for (text, x), colour in zip(pole.items(), COLOURS, strict=False):
-        axis.plot(x["episodes"], x["value"], color=colour, label=f"trained for {text}")
-        axis.fill_between(x["episodes"], x["low"], x["high"], color=colour, alpha=0.2, linewidth=0)
+    figure, axes = plt.subplots(1, 4, figsize=(10.2, 3.2), layout="constrained")
+    places = np.arange(len(TAUS))
+    for axis, (name, runs) in zip(axes, found.items(), strict=False):
+        for kind, marker, size, colour in (("optimum", "_", 180, "#1b1f24"), ("risk-neutral", "x", 36, COLOURS[1])):
+            axis.scatter(places, list(runs[0][kind].values()), marker=marker, s=size, color=colour, label=kind)
+        for i, run in enumerate(runs):
+            aside, label = places + 0.16 * (i - (len(runs) - 1) / 2), None if i else "agent, one seed"
+            axis.scatter(aside, list(run["deployed"].values()), s=22, color=COLOURS[0], label=label)
+        axis.set_xticks(places, [f"{t:g}" for t in TAUS])
+        axis.set(xlabel="tau", title=f"{name}, {runs[0]['episodes']} episodes")
+    axes[0].set_ylabel("exact CVaR of the policy")
+    axes[0].legend(fontsize=8, loc="upper left")
+    axis = axes[3]
+    for place, (x, colour) in enumerate(zip(pole.values(), COLOURS, strict=False)):
+        error = [[x["value"] - x["low"]], [x["high"] - x["value"]]]
+        axis.errorbar([place], [x["value"]], yerr=error, fmt="o", color=colour, capsize=5)
     axis.axhline(POLE_STEPS, color="#1b1f24", linestyle="--", linewidth=1)
-    axis.set(xlabel="episodes", title="CartPole, 100 steps", ylabel="CVaR at 1/4 of held-out returns")
-    axis.legend(fontsize=8, loc="lower right")
+    axis.set_xticks(range(len(pole)), [f"for {text}" for text in pole])
+    axis.set(
+        xlim=(-0.6, 1.6),
+        ylim=(0, 1.08 * POLE_STEPS),
+        title="CartPole, 50 steps",
+        xlabel="trained",
+        ylabel="CVaR at 1/4, held-out episodes",
+    )
     figure.savefig(path, metadata={"Date": None})
 
 
@@ -184,22 +176,22 @@ def _pyplot() -> Any:
 def main(argv: list[str] | None = None) -> None:
     """Write ``distributional_laws`` and ``distributional_agent`` as .json and .svg."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=70)
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "figures")
     options = parser.parse_args(argv)
+    small = options.small
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     laws = [laws_of(*problem) for problem in PROBLEMS]
     draw_laws(laws, options.out / "distributional_laws.svg")
-    steps, seeds, points = (1, 1, 1) if options.small else (options.steps, options.seeds, 4)
-    held_out, played = (5, 2) if options.small else (HELD_OUT, PLAYED)
     trained = {
-        name: [train(name, seed, steps, points, played) for seed in range(seeds)]
-        for name in ("wager", "toll-road", "FrozenLake")
+        name: [
+            train(name, seed, 1 if small else steps, 2 if small else PLAYED) for seed in range(1 if small else seeds)
+        ]
+        for name, (steps, seeds) in RUNS.items()
     }
-    pole = train_pole(steps, points, held_out, played)
+    few = (1, 5, 2) if small else (POLE_RUN, HELD_OUT, PLAYED)
+    pole = {text: train_pole(text, *few) for text in ("cvar:0.25", "mean")}
     draw_training(trained, pole, options.out / "distributional_agent.svg")
     numbers = {"laws": [[*p, x] for p, x in zip(PROBLEMS, laws, strict=True)], "agent": {**trained, "CartPole": pole}}
     for key, x in numbers.items():

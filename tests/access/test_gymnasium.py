@@ -129,3 +129,35 @@ def test_bad_input_is_named():
         access.rollouts(Tilt(), Requests(row_ids(0, 0), 5, start=np.array([0])), KEY)
     with pytest.raises(AccessError, match="MODEL"):
         access.ask(Grant.MODEL)
+
+
+def test_a_horizon_ends_episodes_and_a_cut_does_not():
+    ends = VectorEnvs("CartPole-v1", 2, horizon=5).rollouts(Tilt(), requests(3, truncation=60), KEY)
+    assert (ends.mask.shape[1], ends.finished.tolist()) == (5, [True] * 3)
+    cut = VectorEnvs("CartPole-v1", 2).rollouts(Tilt(), requests(3, truncation=5), KEY)
+    assert (cut.mask.shape[1], cut.finished.tolist()) == (5, [False] * 3)
+    assert not VectorEnvs("CartPole-v1", 2, horizon=6).rollouts(Tilt(), requests(3, truncation=5), KEY).finished.any()
+
+
+def test_what_an_environment_says_of_itself():
+    pole, lake = VectorEnvs("CartPole-v1", 1), VectorEnvs("FrozenLake-v1", 1, horizon=7)
+    assert (pole.spec.S, pole.time_limit, lake.spec.S, lake.spec.horizon) == (None, 500, 16, 7)
+    assert pole.observation_scale.tolist() == pytest.approx([4.8, 1.0, 0.41887903, 1.0], rel=1e-7)  # float32 bounds
+    assert lake.observation_scale is None
+
+
+class TwoRewards(gym.Env):
+    """Declares vector rewards, as environments with several objectives do."""
+
+    observation_space, action_space = gym.spaces.Discrete(2), gym.spaces.Discrete(2)
+    reward_space = gym.spaces.Box(-1.0, 1.0, (2,))
+
+
+def test_what_cannot_be_played_is_refused():
+    gym.register("TwoRewards-v0", TwoRewards)
+    with pytest.raises(SettingError, match="vector rewards"):
+        VectorEnvs("TwoRewards-v0", 1)
+    with pytest.raises(SettingError, match="at most CartPole-v1's limit 500"):
+        VectorEnvs("CartPole-v1", 1, horizon=501)
+    with pytest.raises(SettingError, match="does not take these options"):
+        VectorEnvs("CartPole-v1", 1, wind=3)

@@ -12,7 +12,9 @@ from polytheory.access import Online
 from polytheory.access.gymnasium import VectorEnvs
 from polytheory.conformance.resume import assert_resume_exact
 from polytheory.errors import ObjectiveError, SettingError
+from polytheory.lab.estimates import held_out_returns
 from polytheory.models import make
+from polytheory.models.gymnasium_tables import from_gymnasium
 from polytheory.models.objectives import CVaR, Homeostasis, objective
 from polytheory.models.return_law import return_law
 from polytheory.scaled.distributional import deep, deep_policy
@@ -236,3 +238,19 @@ def test_a_stock_that_stands_still_loses(trained, monkeypatch):
     monkeypatch.setattr(deep_policy, "next_stock", lambda c, r, gamma: c)
     # whatever was learned, this is a policy of stage and state: none has more than 19/4
     assert deployed(trained, 0.25) <= 4.75 + 1e-12
+
+
+def test_the_exact_law_is_that_of_episodes_played_through_gymnasium():
+    options = {"reward_schedule": (10, -10, -1), "success_rate": 0.6}
+    model = from_gymnasium("FrozenLake-v1", gamma=0.9, horizon=6, **options)
+    access = VectorEnvs("FrozenLake-v1", 100, gamma=0.9, horizon=6, **options)
+    made = StockQuantileAgent(stock_range=(-10.0, 16.0), **FEW)
+    state, _ = made.step(made.init(access, 0), access)
+    policy = made.deploy(state, CVaR(0.5))
+    law = return_law(model, policy.on_arrays())
+    n = 600
+    returns = held_out_returns(access, policy, n, 6)
+    assert len(np.unique(np.round(returns, 9))) >= 3
+    below = np.array([(returns <= x + 1e-9).mean() for x in law.atoms])
+    # Dvoretzky, Kiefer and Wolfowitz: the largest difference exceeds this with a probability of at most 1e-6
+    assert np.abs(below - np.cumsum(law.probs)).max() <= np.sqrt(np.log(2e6) / (2 * n))
