@@ -33,7 +33,7 @@ def initial_stock(problem: StockProblem, judge: Objective) -> Array:
     if stock.shape != (() if problem.m is None else (problem.m,)):
         kinds = ["one number" if not x else f"vectors of {x}" for x in (stock.shape and len(stock), problem.m)]
         raise ShapeError(
-            f"objective {judge} judges {kinds[0]}, but {problem.name} pays {kinds[1]}; objectives of m quantities "
+            f"objective {judge} judges {kinds[0]} and is given {kinds[1]} by {problem.name}; objectives of m quantities "
             "(homeostasis, limits) take a model of vectors with representation='utility', or rewards= of shape [S, A, S, m]"
         )
     return stock
