@@ -68,7 +68,7 @@ def laws_of(name: str, text: str) -> dict[str, Any]:
 # rewards of goal, hole and ice; how often a step goes as meant
 LAKE: dict[str, Any] = {"reward_schedule": (10, -10, -1), "success_rate": 0.6}
 LAKE_STEPS, POLE_STEPS = 20, 50
-RUNS = {"wager": (20, 3), "toll-road": (70, 3), "FrozenLake": (50, 2)}  # steps of training, seeds
+RUNS = {"wager": (20, 3), "toll-road": (70, 3), "FrozenLake": (100, 3)}  # steps of training, seeds
 POLE_RUN = 40
 HELD_OUT, PLAYED = 400, 400  # episodes of the estimate; of each initial stock that is tried
 

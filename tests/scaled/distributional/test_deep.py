@@ -254,3 +254,15 @@ def test_the_exact_law_is_that_of_episodes_played_through_gymnasium():
     below = np.array([(returns <= x + 1e-9).mean() for x in law.atoms])
     # Dvoretzky, Kiefer and Wolfowitz: the largest difference exceeds this with a probability of at most 1e-6
     assert np.abs(below - np.cumsum(law.probs)).max() <= np.sqrt(np.log(2e6) / (2 * n))
+
+
+def test_a_threshold_between_the_possible_returns_is_reached_more_often_than_without_a_stock():
+    model = make("wager")
+    made = StockQuantileAgent("threshold:5.5", bins=13)
+    access = Online(model).replicate(1)
+    state = made.init(access, 1)
+    for _ in range(20):
+        state, _ = made.step(state, access)
+    law = return_law(model, made.policy(state).on_arrays())
+    # returns are whole: 5.5 is the threshold 6, whose optimum is 57/64; policies without a stock reach 27/32
+    assert float(objective("threshold:6").of_return(law.atoms, law.probs)) > 27 / 32 + 1e-9
