@@ -4,7 +4,7 @@
 against the same network with an epsilon-greedy actor-critic and no bonus. `mountain_car`: returns of the same two on
 MountainCar-v0. `regret`: exact regret of the tables and features over episodes, with log-log slopes, with and without
 optimism. Every number goes to a JSON file beside the picture as soon as it is known; what is there already is not run again
-(`--fresh` runs it again). `--quick` is a smoke test.
+(`--fresh` runs it again). `--quick` is a smoke test of all.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from polytheory.proofs_check.exploration.learning_claims import curves, slope
 from polytheory.proofs_check.exploration.oac_instances import World
 
 WINDOW = 20  # episodes, of which half must find the treasure
+UNSEEN = 4.0  # bonus of a cell of DeepSea not seen, for orthogonal features, in units of the treasure
 NEW_CELLS = 0.3  # of the depth, before the critic of DeepSea is fitted again
 KINDS = {"optimistic": {}, "epsilon-greedy": {"radius": 0.0, "epsilon": 0.1, "reset": False}}
 LABELS = {
@@ -33,7 +34,7 @@ LABELS = {
     "epsilon-greedy": "epsilon-greedy: same network, no bonus",
 }
 COLOURS = {"optimistic": "#0072b2", "epsilon-greedy": "#c04a00", "NORA": "#0072b2", "without optimism": "#c04a00"}
-CARS = 4  # episodes a step on MountainCar
+BATCH = 4  # episodes a step
 Z = 1.96  # intervals of 95 %
 
 
@@ -41,8 +42,8 @@ Z = 1.96  # intervals of 95 %
 
 
 def episodes_to_solve(kind: str, depth: int, seed: int, limit: int) -> dict[str, Any]:
-    """Episodes played when the treasure was found in half of the last `WINDOW` (None where that did not happen), the episode
-    that found it first, and switches."""
+    """Episodes played when the treasure was found in half of the last `WINDOW` (None where that did not happen), the first that
+    found it (up to the order in its batch), and switches."""
     from polytheory.scaled.exploration.bonus import bonus_scales
     from polytheory.scaled.exploration.deep import DeepNora
     from polytheory.scaled.exploration.torsos import FourierTorso, one_hot_cells
@@ -50,12 +51,14 @@ def episodes_to_solve(kind: str, depth: int, seed: int, limit: int) -> dict[str,
     access, values = Online(models.make("deep-sea", depth=depth)).replicate(1), (0.0, 1.0)
     # half of the depth^2 cells can be reached: their cosines are linearly independent, with room to spare
     torso = FourierTorso(depth * depth, depth * depth, 3.0, seed=seed)
-    settings = bonus_scales(depth, values, directions=NEW_CELLS * depth) | {"eta": 100.0, "sweeps": depth} | KINDS[kind]
-    learner = DeepNora(torso, depth, values, one_hot_cells(depth), **settings)
+    settings = bonus_scales(depth, values, unseen=UNSEEN, directions=NEW_CELLS * depth)
+    settings |= {"eta": 100.0, "sweeps": depth, **KINDS[kind]}
+    learner = DeepNora(torso, depth, values, one_hot_cells(depth), batch=BATCH, **settings)
     state, found = learner.init(access, seed), []
     while len(found) < limit and (len(found) < WINDOW or np.mean(found[-WINDOW:]) < 0.5):
         state, info = learner.step(state, access)
-        found.append(info["return"] > 0.5)
+        divers = round(info["return"] * BATCH)  # all other returns sum to 0.01 BATCH at most
+        found += [i < divers for i in range(BATCH)]
     solved = len(found) >= WINDOW and bool(np.mean(found[-WINDOW:]) >= 0.5)
     return {
         "episodes": len(found) if solved else None, "first": found.index(True) + 1 if any(found) else None,
@@ -143,12 +146,12 @@ def mountain_car(kind: str, seed: int, steps: int) -> dict[str, Any]:
     from polytheory.scaled.exploration.deep import DeepNora
     from polytheory.scaled.exploration.torsos import FourierTorso
 
-    access, values = VectorEnvs("MountainCar-v0", CARS), (-100.0, 0.0)
+    access, values = VectorEnvs("MountainCar-v0", BATCH), (-100.0, 0.0)
     low, high = torch.tensor([-1.2, -0.07]), torch.tensor([0.6, 0.07])
     settings = bonus_scales(100, values, directions=2.0) | {"eta": 20.0, "sweeps": 100} | KINDS[kind]
     learner = DeepNora(
         FourierTorso(2, 300, 5.0, seed=seed), 200, values, lambda h, s: 2 * (s.float() - low) / (high - low) - 1,
-        gamma=0.99, batch=CARS, **settings,
+        gamma=0.99, batch=BATCH, **settings,
     )  # fmt: skip
     state, infos, ends = learner.init(access, seed), [], []
     for _ in range(steps):
@@ -156,7 +159,7 @@ def mountain_car(kind: str, seed: int, steps: int) -> dict[str, Any]:
         infos.append(info)
         ends.append(int((~state.goes_on).sum()))
     return {
-        "episodes": CARS * steps, "returns": [x["return"] for x in infos], "reached": np.diff(ends, prepend=0).tolist(),
+        "episodes": BATCH * steps, "returns": [x["return"] for x in infos], "reached": np.diff(ends, prepend=0).tolist(),
         "switches": [int(x["switches"]) for x in infos],
     }  # fmt: skip
 
@@ -167,11 +170,11 @@ def draw_mountain_car(done: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
     for kind in KINDS:
         runs = np.array([x["returns"] for key, x in done.items() if key.startswith(kind)])
-        at = CARS * np.arange(1, runs.shape[1] + 1)
+        at = BATCH * np.arange(1, runs.shape[1] + 1)
         axes.plot(at, runs.T, color=COLOURS[kind], linewidth=0.6, alpha=0.6)
         axes.plot(at, runs.mean(0), color=COLOURS[kind], linewidth=2, label=LABELS[kind])
     axes.axhline(-110, color="0.4", linewidth=0.8, linestyle="--")
-    axes.set(xlabel="episodes", ylabel=f"return, mean of {CARS} episodes", ylim=(-205, -80))
+    axes.set(xlabel="episodes", ylabel=f"return, mean of {BATCH} episodes", ylim=(-205, -65))
     axes.set_title("MountainCar-v0: every seed and the mean; dashed: -110", fontsize=9)
     axes.legend(fontsize=8, loc="upper left")
     figure.savefig(path, metadata={"Date": None})
@@ -211,7 +214,7 @@ def main() -> None:
             f"{kind}/{depth}/{seed}": (kind, depth, seed, options.limit)
             for seed in range(options.seeds) for depth in options.depths for kind in KINDS
         }  # fmt: skip
-        about = {"limit": options.limit, "window": WINDOW, "new_cells": NEW_CELLS}
+        about = {"limit": options.limit, "window": WINDOW, "unseen": UNSEEN, "new_cells": NEW_CELLS, "batch": BATCH}
         path = options.out / "deep_sea.json"
         done = complete(episodes_to_solve, jobs, path, about, options.jobs, options.fresh)
         draw_deep_sea(done, options.limit, path.with_suffix(".svg"))
@@ -222,7 +225,7 @@ def main() -> None:
         }  # fmt: skip
         path, about = options.out / "oac_regret.json", {"episodes": options.episodes, "runs": options.runs}
         draw_regret(complete(regret, jobs, path, about, options.jobs, options.fresh), path.with_suffix(".svg"))
-    if options.only == "mountain_car":
+    if options.only in (None, "mountain_car"):
         jobs = {f"{kind}/{seed}": (kind, seed, options.steps) for seed in range(options.seeds) for kind in KINDS}
         path, about = options.out / "mountain_car.json", {"steps": options.steps}
         done = complete(mountain_car, jobs, path, about, options.jobs, options.fresh)

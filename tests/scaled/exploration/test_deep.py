@@ -103,7 +103,7 @@ def test_what_was_not_seen_is_worth_the_whole_range():
 @pytest.mark.parametrize("torso", [Identity(), FourierTorso(64, 64, 3.0)])
 def test_there_are_no_more_switches_than_the_potential_allows(torso):
     """Every switch takes `rise` of the log-determinant, which the data raise by A k log(1 + N / (A k lam)) at most."""
-    depth, episodes, directions = 8, 60, 2.0
+    depth, episodes, directions = 8, 40, 2.0
     scales = bonus_scales(depth, (0.0, 1.0), directions=directions)
     learner, state, _ = deep_sea_runs(depth, torso, episodes, **scales)
     k, N = depth * depth, episodes * depth
@@ -113,14 +113,23 @@ def test_there_are_no_more_switches_than_the_potential_allows(torso):
     # the slogdet of 2 k = 128 pivots, and as many sums of them as switches, each exact to 1e-12
     assert state.switches * learner.rise <= grown + 1e-9
     assert 0 < state.switches < episodes
+    if isinstance(torso, Identity):  # when to switch, by counting: the determinant is the product of lam + visits
+        visits, last, due = np.zeros((2, k)), 2 * k * np.log(scales["lam"]), 0
+        cell = state.points.argmax(-1)[state.at].numpy().reshape(episodes, depth)
+        for cells, actions in zip(cell, state.actions.numpy().reshape(episodes, depth), strict=True):
+            np.add.at(visits, (actions, cells), 1)
+            now = np.log(scales["lam"] + visits).sum()
+            if now - last >= scales["rise"]:
+                last, due = now, due + 1
+        assert state.switches == due
 
 
 def test_the_scales_fit_one_another():
     depth, low, high = 20, -3.0, 5.0
-    scales = bonus_scales(depth, (low, high), path=0.4, directions=3.0)
+    scales = bonus_scales(depth, (low, high), path=0.4, unseen=5.0, directions=3.0)
     norm = np.linalg.norm  # widths by hand: of a unit vector not seen, and of one seen once
     unseen, once = scales["radius"] / np.sqrt(scales["lam"]), scales["radius"] / norm([np.sqrt(scales["lam"]), 1.0])
-    assert_allclose(unseen * 0.5, high - low, rtol=1e-12)  # a quarter of the square is left: half of the width
+    assert_allclose(unseen, 5 * (high - low), rtol=1e-12)
     assert 0.399 * (high - low) < depth * once <= 0.4 * (high - low)
     phi = np.eye(7)[:3]
     grown = np.linalg.slogdet(scales["lam"] * np.eye(7) + phi.T @ phi)[1] - 7 * np.log(scales["lam"])
@@ -128,7 +137,7 @@ def test_the_scales_fit_one_another():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"horizon": 0.5}, {"value_range": (1.0, 1.0)}, {"path": 0.0}, {"directions": 0.0}]
+    "arguments", [{"horizon": 0.5}, {"value_range": (1.0, 1.0)}, {"path": 0.0}, {"unseen": 0.5}, {"directions": 0.0}]
 )
 def test_scales_out_of_range_are_refused(arguments):
     with pytest.raises(SettingError, match="horizon >= 1, low < high"):
