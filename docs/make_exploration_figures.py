@@ -81,6 +81,7 @@ def draw_deep_sea(done: dict[str, Any], limit: int, path: Path) -> None:
     axes.set(xlabel="depth of DeepSea", ylabel="episodes until solved", yscale="log")
     axes.set_yticks([20, 50, 100, 200, 500, 1000], labels=["20", "50", "100", "200", "500", "1000"], minor=False)
     axes.set_yticks([], minor=True)
+    axes.set_xticks(sorted({int(key.split("/")[1]) for key in done}))
     axes.set_title(f"median and every seed; open: not solved in {limit} episodes", fontsize=9)
     axes.legend(fontsize=8)
     figure.savefig(path, metadata={"Date": None})
