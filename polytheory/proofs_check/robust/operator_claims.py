@@ -268,7 +268,7 @@ def _against(d: np.ndarray, game: Matrix) -> float:
     level=Level.CERTIFICATE,
     statement="the saddle-point gap of a shared budget of relative entropy, chi-square or L1 is rounding, and a shared "
     "budget is never worse for nature than the same budget for one action",
-    worked=games,
+    worked=lambda: games()[:11],  # of three balls each
     breaks=[
         Wrap(
             "uniform_policy",

@@ -28,7 +28,10 @@ def worst_kl(z: Float[np.ndarray, "*k n"], p: Float[np.ndarray, "*k n"], radius:
     sure = p * at_min / np.maximum((p * at_min).sum(-1, keepdims=True), np.finfo(float).tiny)
     reaches = radius >= -np.log((p * at_min).sum(-1))
     t = increasing_root(
-        lambda t: tilt_divergence(d, p, t), radius, 1 / np.maximum(d.max(-1), np.finfo(float).tiny), ~reaches
+        lambda t: tilt_divergence(d, p, t),
+        radius,
+        1 / np.maximum(d.max(-1), np.finfo(float).tiny),
+        ~reaches & bool(radius > 0),
     )
     law = np.where(reaches[..., None], sure, tilted(d, p, t))
     if radius == 0:

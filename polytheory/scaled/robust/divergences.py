@@ -23,7 +23,7 @@ def worst_kl(z: Float[torch.Tensor, "*k n"], p: Float[torch.Tensor, "*k n"], rad
     sure = p * at_min / mass[..., None]
     reaches = radius >= -mass.log()
     start = 1 / d.amax(-1).clamp(min=tiny)
-    t = increasing_root(lambda t: _divergence_and_slope(d, p, t), radius, start, ~reaches)
+    t = increasing_root(lambda t: _divergence_and_slope(d, p, t), radius, start, ~reaches & bool(radius > 0))
     law = torch.where(reaches[..., None], sure, tilted(d, p, t))
     if radius == 0:
         law = p.clone()
