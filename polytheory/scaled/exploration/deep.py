@@ -281,5 +281,5 @@ def _log_det(Lambda: torch.Tensor) -> float:
 
 def _first_states(access: Any) -> torch.Tensor:
     """A state or observation of the right kind, without asking for an episode."""
-    space = getattr(access, "_observations", None)
-    return torch.zeros(1, dtype=torch.int64) if space is None else torch.zeros(1, *space.shape)
+    scale = getattr(access, "observation_scale", None)
+    return torch.zeros(1, dtype=torch.int64) if scale is None else torch.zeros(1, *np.shape(scale))
