@@ -139,7 +139,7 @@ class DeepNora:
             none.view(0, k), none.long(), none.long(), none, none.long(), none.bool(), 0, 0, 0, seed, replica,
         )  # fmt: skip
 
-    def features(self, theta: dict[str, torch.Tensor], observations: torch.Tensor) -> Float[torch.Tensor, "n k"]:
+    def features(self, theta: dict[str, torch.Tensor], observations: torch.Tensor) -> Float[torch.Tensor, "*n k"]:
         """Last hidden layer, scaled to norm 1, in float64."""
         x = functional_call(self.torso, theta, (observations,)).double()
         return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=1e-9)
