@@ -21,6 +21,9 @@ ROOM = "polytheory.reference."
 ASKED = ("rollouts", "sample", "initial_states", "reset_starts")  # what is asked of an access
 _QUIET = (
     "init",
+    "setup",
+    "opened",
+    "closed",
     "done",
     "policy",
     "info",

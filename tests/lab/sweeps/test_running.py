@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 import sweep_measures
+from joblib.externals.loky import get_reusable_executor
 from polars.testing import assert_frame_equal
 
 from polytheory.access.defaults import default_access
@@ -185,6 +186,7 @@ def test_a_dying_worker_takes_only_its_own_seed_along(tmp_path, measure, how, bl
 
 
 def test_a_worker_that_dies_once_has_a_second_try(tmp_path, monkeypatch):
+    get_reusable_executor().shutdown(wait=True)  # workers of an earlier test have an older environment
     monkeypatch.setenv("SWEEP_FLAG", str(tmp_path / "flag"))
     study = replace(TINY, measure=["sweep_measures:exits_once_at_two"], environments=["baited-lock"])
     run(study, tmp_path / "out", backend="loky", jobs=2).check()
