@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import sampled_checks
 from jaxtyping import install_import_hook
 
@@ -23,3 +25,11 @@ settings.load_profile("default")
 def pytest_runtest_setup(item):
     """Every test checks the first calls of each function anew."""
     sampled_checks.begin_test()
+
+
+@pytest.fixture
+def listens():
+    """A shell that runs the tests in the background hands down an ignored SIGINT, also to the processes they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

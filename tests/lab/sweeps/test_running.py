@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -192,14 +191,6 @@ def test_a_worker_that_dies_once_has_a_second_try(tmp_path, monkeypatch):
     run(study, tmp_path / "out", backend="loky", jobs=2).check()
     assert (tmp_path / "flag").exists()
     assert standing(tmp_path / "out").missing == 0
-
-
-@pytest.fixture
-def listens():
-    """A shell that runs the tests in the background hands down an ignored SIGINT."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_keeps_what_is_done(tmp_path, monkeypatch, listens):

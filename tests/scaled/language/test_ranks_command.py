@@ -66,7 +66,7 @@ def test_the_end_of_one_process_ends_the_other(folder):
     assert time.monotonic() - began < 300
 
 
-def test_ctrl_c_in_one_process_stops_all_after_the_same_step(folder):
+def test_ctrl_c_in_one_process_stops_all_after_the_same_step(folder, listens):
     found = train(folder, "pressed", 4)
     assert [code for code, *_ in found] == [130, 130]
     assert found[1][1] == ""
