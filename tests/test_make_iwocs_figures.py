@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
+from page_scripts import page_script
 
 ROOT = Path(__file__).parent.parent
 
 
 def test_the_command_draws_what_the_page_shows(tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("make_iwocs_figures", ROOT / "docs" / "make_iwocs_figures.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = page_script("make_iwocs_figures")
     words = [
         "make_iwocs_figures",
         "--small",

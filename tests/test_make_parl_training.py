@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
+
+from page_scripts import page_script
 
 ROOT = Path(__file__).parent.parent
 
 
 def test_the_command_draws_what_the_page_shows(tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("make_parl_training", ROOT / "docs" / "make_parl_training.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = page_script("make_parl_training")
     monkeypatch.setattr(sys, "argv", ["make_parl_training", "--small", "--out", str(tmp_path)])
     module.main()
     page = (ROOT / "docs" / "methods" / "parl.md").read_text(encoding="utf-8")

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import pytest
-
-SCRIPT = Path(__file__).parents[1] / "docs" / "make_robust_figures.py"
+from page_scripts import page_script
 
 
 @pytest.fixture
 def figures(monkeypatch):
-    spec = importlib.util.spec_from_file_location("make_robust_figures", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = page_script("make_robust_figures")
     monkeypatch.setattr(module, "RISES", [0.5, 1.0])
     monkeypatch.setattr(module, "COLLAPSES", [0.0, 1.0])
     monkeypatch.setattr(module, "RADII", (0.0, 0.3))

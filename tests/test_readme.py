@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import types
 from pathlib import Path
 
 import pytest
+from page_scripts import page_script
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -17,9 +17,7 @@ BLOCKS = [x for x in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def test_the_table_of_methods_is_the_catalogs():
-    spec = importlib.util.spec_from_file_location("make_tables", ROOT / "docs" / "make_tables.py")
-    tables = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tables)
+    tables = page_script("make_tables")
     assert tables.with_table(README) == README, "run: python docs/make_tables.py"
 
 

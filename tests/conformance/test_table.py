@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from page_scripts import page_script
 from posttraining_batches import REGISTRIES
 
 from polytheory.conformance import targets
@@ -32,23 +33,13 @@ PAGE = (DOCS / "conformance.md").read_text("utf-8")
 USED = sorted({(row.formula, row.batch) for rows in ROWS.values() for row in rows if row.formula in FORMULAS})
 
 
-def script() -> Any:
-    """The generator."""
-    spec = importlib.util.spec_from_file_location("make_conformance", DOCS / "make_conformance.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_page_is_what_the_generator_renders():
     assert page.render(KEPT) == PAGE
 
 
 def test_the_kept_batches_are_those_of_the_table():
     text = (KEPT / "batches.json").read_text("utf-8")
-    assert script().batches() == text
+    assert page_script("make_conformance").batches() == text
     kept = json.loads(text)
     assert list(kept) == ["small", *WITNESSES]
     for name, data in kept.items():

@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from page_scripts import page_script
 
 from polytheory.errors import MissingExtraError, SettingError, UnknownNameError
 from polytheory.integrations.parts import all_parts, check_settings, named, refuse_given, short_names
@@ -18,9 +19,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def _tables():
-    spec = importlib.util.spec_from_file_location("make_tables", DOCS / "make_tables.py")
-    tables = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tables)
+    tables = page_script("make_tables")
     return tables
 
 

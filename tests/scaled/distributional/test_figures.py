@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
-
-SCRIPT = Path(__file__).parents[3] / "docs" / "make_distributional_figures.py"
+from page_scripts import page_script
 
 
 def test_small_form(tmp_path):
-    spec = importlib.util.spec_from_file_location("make_distributional_figures", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = page_script("make_distributional_figures")
     module.main(["--small", "--out", str(tmp_path)])
     values = [
         [law["value"] for law in laws.values()]
