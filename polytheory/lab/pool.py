@@ -60,9 +60,12 @@ def complete(
     Args:
         work, workers: as for `each`; results must be JSON values.
         jobs: arguments of each result.
-        path: written after every result. about: settings that are the same for all; a file with others counts for nothing.
+        path: written after every result, whole or not at all. about: settings that are the same for all; a file with others
+            counts for nothing.
         fresh: run everything again.
     """
+    from polytheory.lab.records import write_atomically  # not at the top: workers import this module
+
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() and not fresh else {}
     done = {k: x for k, x in kept.get("cells", {}).items() if k in jobs} if kept.get("about") == about else {}
     missing = [key for key in jobs if key not in done]
@@ -72,7 +75,7 @@ def complete(
         done[missing[i]] = found
         print(missing[i], flush=True)
         text = json.dumps({"about": about, "cells": {key: done[key] for key in jobs if key in done}}, indent=1)
-        path.write_text(text + "\n", encoding="utf-8")
+        write_atomically(path, text + "\n")
     return {key: done[key] for key in jobs}
 
 

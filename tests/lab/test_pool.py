@@ -11,6 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from polytheory.errors import SettingError
 from polytheory.lab.pool import complete, each
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -103,3 +106,17 @@ def test_what_a_file_has_is_not_run_again(tmp_path):
     assert complete(pow, jobs, path, {"of": 2}, 1) == {"8": 8, "9": 9}  # other settings
     path.write_text(path.read_text().replace('"8": 8', '"8": -8'))
     assert complete(pow, jobs, path, {"of": 2}, 1, fresh=True) == {"8": 8, "9": 9}
+
+
+def test_a_write_that_fails_leaves_the_results_before_it(tmp_path, monkeypatch):
+    path = tmp_path / "found.json"
+    complete(pow, {"8": (2, 3)}, path, {}, 1)
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(SettingError, match="No space left"):
+        complete(pow, {"8": (2, 3), "9": (3, 2)}, path, {}, 1)
+    assert path.read_bytes() == before
